@@ -1,0 +1,3 @@
+//! One host process for every role of a distributed system.
+
+pub mod cluster;

@@ -1,0 +1,171 @@
+//! The contract: what an author writes, and when the host calls it.
+
+use std::os::fd::OwnedFd;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tonic::Code;
+
+/// x
+pub struct Context;
+use crate::descriptor::Descriptor;
+use crate::error::{BoxError, Error};
+use crate::peers::PeerEvent;
+use crate::services::Services;
+
+/// A component: the code that plays a role in a host.
+///
+/// # Its life
+///
+/// ```text
+/// constructor → descriptor → [restore] → start → activate ⇄ deactivate → stop
+///                                          └─ on_peer, calls ─┘
+/// ```
+///
+/// 1. The constructor that was given to [`crate::export!`] makes it from its configuration. It does no I/O.
+/// 2. [`start`](Self::start) builds its services while its dependencies are being linked (between steps 3 and 4 of the
+///    host's start). It runs in a standby too. Metadata can be read; a write answers `FENCED`.
+/// 3. [`activate`](Self::activate) comes when its session is held as the active one (in step 4). From here it may write
+///    metadata, and its background work runs.
+/// 4. From step 5 on it is Healthy and is called. [`on_peer`](Self::on_peer) tells it of its peers, one event at a time.
+/// 5. [`on_stopping`](Self::on_stopping) asks it to let its work move elsewhere; it is still called.
+/// 6. [`deactivate`](Self::deactivate) ends its background work; running calls go on. Both alternate strictly: an
+///    `activate` is followed by one `deactivate`, at the stop at the latest.
+/// 7. [`stop`](Self::stop) ends the rest. Then it is dropped, in its own runtime.
+///
+/// Only [`start`](Self::start) has to be written.
+///
+/// # Threads, panics and time
+///
+/// All methods run on the host's workers, inside the plugin's own tokio runtime: timers, sockets and `tokio::spawn` work.
+/// What blocks goes to `tokio::task::spawn_blocking`. A panic in a call is `INTERNAL` for that call alone; a panic or an
+/// error in `start` or `activate`, and a panic in any other method here or in a task of [`Context::spawn`], turns the
+/// component Abnormal, and the host starts a fresh one after a while. Each method has a time limit (`[component.<role>]`
+/// in the configuration); past it the host drops the method's future and goes on as after an error.
+#[async_trait]
+pub trait Component: Send + Sync + 'static {
+    /// What it is and what it depends on; asked once, before anything else.
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::default()
+    }
+
+    /// Builds the services that the component serves. The context may be cloned and kept.
+    ///
+    /// # Errors
+    ///
+    /// Any error turns the component Abnormal; it is started again, from its constructor, after a while.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at its time limit or when the host stops. Nothing of the component is used afterwards but its `stop`.
+    async fn start(&self, context: Context) -> Result<Services, BoxError>;
+
+    /// The session is held as the active one: writes are allowed and background work may run.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at its time limit or when the host stops; `deactivate` follows.
+    async fn activate(&self, resume: Resume) -> Result<(), BoxError> {
+        let _ = resume;
+        Ok(())
+    }
+
+    /// A peer came, went or changed. First comes the table as it is. The next event waits until this one is handled;
+    /// where many wait they are merged into a new table, and nobody else is held up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped when the component is deactivated for good.
+    async fn on_peer(&self, event: PeerEvent) {
+        let _ = event;
+    }
+
+    /// The host will stop, and peers have been told. Returns when the component's work has moved elsewhere; the host waits
+    /// for it at most for the grace (`shutdown.grace`), and serves its calls meanwhile.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped when the grace is over.
+    async fn on_stopping(&self) {}
+
+    /// Background work has to end, and nothing may be written any more. Calls that run go on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at its time limit.
+    async fn deactivate(&self, reason: Deactivation) {
+        let _ = reason;
+    }
+
+    /// The last method that is called.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at its time limit.
+    async fn stop(&self) {}
+
+    /// The component's state, for another generation of it. Its background work is paused from here on.
+    ///
+    /// # Errors
+    ///
+    /// An error refuses the swap. The default has no state to give and refuses with `UNIMPLEMENTED`.
+    async fn snapshot(&self) -> Result<Snapshot, BoxError> {
+        Err(Box::new(Error::new(Code::Unimplemented, "this component gives no snapshot")))
+    }
+
+    /// Takes over another generation's state, before [`start`](Self::start). Either of the two may be the newer.
+    ///
+    /// # Errors
+    ///
+    /// An error refuses the swap. The default refuses with `UNIMPLEMENTED`.
+    async fn restore(&self, snapshot: Snapshot) -> Result<(), BoxError> {
+        let _ = snapshot;
+        Err(Box::new(Error::new(Code::Unimplemented, "this component takes no snapshot")))
+    }
+}
+
+/// Why a component is activated, which says what it may rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resume {
+    /// First registration of this host: what the component knows is what it has read from metadata.
+    Fresh,
+    /// A fence is over and nobody else was active meanwhile: its state is still true.
+    Kept,
+    /// It has taken over from another host, or may have been replaced meanwhile: read metadata again, and skip every range
+    /// that may have been used.
+    TakenOver,
+    /// A swap handed it the other generation's state by [`Component::restore`].
+    Restored,
+    /// A swap was rolled back: read metadata again, and skip every range that may have been used.
+    RolledBack,
+}
+
+/// Why a component is deactivated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deactivation {
+    /// The lease is not certain any more (policy *fence*).
+    Fenced,
+    /// Another process holds the session.
+    Replaced,
+    /// Another generation takes over.
+    SwappedOut,
+    /// The host stops, or the component is restarted.
+    Stop,
+}
+
+/// A component's state, on its way to another generation.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The version of the state's format, the author's own count.
+    pub state_version: u32,
+    /// The state.
+    pub bytes: Vec<u8>,
+    /// What cannot be copied, such as memfds. The receiver owns them.
+    pub files: Vec<OwnedFd>,
+}
