@@ -1,3 +1,8 @@
 //! Tests with a real etcd and real processes: one binary.
 
+mod calls;
 mod etcd;
+mod panics;
+mod recovery;
+mod search;
+mod startup;
