@@ -1,5 +1,6 @@
 //! Tests with a real etcd and real processes: one binary.
 
+mod border;
 mod calls;
 mod etcd;
 mod panics;

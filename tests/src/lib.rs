@@ -13,6 +13,7 @@
 
 pub mod admin;
 pub mod binary;
+pub mod border;
 pub mod client;
 pub mod cluster;
 pub mod config;
