@@ -1,3 +1,4 @@
 //! One host process for every role of a distributed system.
 
 pub mod cluster;
+pub mod plugin;
