@@ -1,4 +1,8 @@
 //! One host process for every role of a distributed system.
 
+pub mod admin;
 pub mod cluster;
+pub mod config;
 pub mod plugin;
+pub mod telemetry;
+pub mod wire;

@@ -1,1 +1,3 @@
-fn main() {}
+//! Tests with a real etcd and real processes: one binary.
+
+mod etcd;
