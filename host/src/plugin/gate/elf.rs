@@ -7,9 +7,7 @@ use std::fmt;
 
 use object::elf;
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _, Sym as _};
-
-/// A plugin's one entry symbol is this, followed by the name of its crate.
-pub const ENTRY_PREFIX: &str = "componenthost_plugin_";
+use plugin_api::border::root::ENTRY_PREFIX;
 
 #[cfg(target_pointer_width = "64")]
 type Header = elf::FileHeader64<object::Endianness>;

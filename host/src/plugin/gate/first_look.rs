@@ -17,6 +17,7 @@ use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use plugin_api::border::root::Fingerprint;
 use rustix::fs::MemfdFlags;
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use serde::{Deserialize, Serialize};
@@ -33,30 +34,12 @@ pub const OWN_PROGRAM: &str = "/proc/self/exe";
 /// What a child saw in a plugin that fits this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FirstLook {
-    /// What it says of its build.
+    /// How it was built.
     pub fingerprint: Fingerprint,
-    /// The interface numbers that plugin and host have in common, the newest first.
-    pub interfaces: Vec<u32>,
-    /// The JSON schema of its configuration, where it gives one.
+    /// The highest interface that plugin and host have in common.
+    pub interface: u32,
+    /// The JSON schema of its configuration; `true` allows everything.
     pub schema: Option<serde_json::Value>,
-}
-
-/// What a plugin says of its build.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fingerprint {
-    /// The crate that exports it.
-    #[serde(rename = "crate")]
-    pub crate_name: String,
-    /// That crate's version.
-    pub version: semver::Version,
-    /// The compiler.
-    pub rustc: String,
-    /// The target that it was built for.
-    pub target: String,
-    /// The panic strategy: `unwind` or `abort`.
-    pub panic: String,
-    /// The version of `plugin-api` that it was built with.
-    pub plugin_api: semver::Version,
 }
 
 /// How far a first look has come.

@@ -6,24 +6,21 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use abi_stable::library::LibHeader;
 use rustix::process::{Resource, Rlimit};
 
 use super::{FirstLook, Line, Stage};
+use crate::plugin::gate::agreement::agree;
 use crate::plugin::gate::elf;
-use crate::plugin::gate::handshake::{HandshakeError, Loaded};
-
-/// What follows after the header: the root module is asked. The border brings it.
-pub type Examine = fn(&'static LibHeader) -> Result<FirstLook, HandshakeError>;
+use crate::plugin::gate::handshake::Loaded;
 
 /// What the hidden subcommand runs, first thing in `main`: before threads, a runtime or the configuration.
 ///
 /// A refusal is a result: it is written and the code is 0. Another code means that nothing was found out.
-pub fn first_look_main(copy: &Path, examine: Examine) -> ExitCode {
+pub fn first_look_main(copy: &Path) -> ExitCode {
     // A crash in here is expected, so it leaves no core file. Without that limit it is only less tidy.
     let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     end_with_the_host();
-    match look(copy, examine) {
+    match look(copy) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // The host takes it for the last words.
@@ -43,13 +40,17 @@ fn end_with_the_host() {
     });
 }
 
-fn look(copy: &Path, examine: Examine) -> io::Result<()> {
+fn look(copy: &Path) -> io::Result<()> {
     let entry_symbol = elf::entry_symbol(&std::fs::read(copy)?).map_err(io::Error::other)?;
     say(&Line::Stage(Stage::Opening))?;
     let loaded = Loaded::open(copy, &entry_symbol);
     say(&Line::Stage(Stage::Asking))?;
-    say(&match loaded.and_then(|loaded| loaded.header()).and_then(examine) {
-        Ok(seen) => Line::Seen(Box::new(seen)),
+    say(&match loaded.and_then(|loaded| loaded.header()).and_then(agree) {
+        Ok(agreed) => Line::Seen(Box::new(FirstLook {
+            interface: agreed.interface.number(),
+            schema: agreed.interface.schema(),
+            fingerprint: agreed.fingerprint,
+        })),
         Err(error) => Line::Refused(error),
     })?;
     say(&Line::Stage(Stage::Leaving))
