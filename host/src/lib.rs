@@ -3,5 +3,6 @@
 pub mod admin;
 pub mod cluster;
 pub mod config;
+pub mod plugin;
 pub mod telemetry;
 pub mod wire;
