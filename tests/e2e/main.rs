@@ -1,1 +1,3 @@
-fn main() {}
+//! Tests of what has a socket, a file or a process.
+
+mod admin;
