@@ -9,7 +9,6 @@ use plugin_api::descriptor::Kind;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::state::StateCode;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -47,13 +46,9 @@ impl Admin {
 
     /// Status and body of one request.
     async fn ask(&self, method: &str, path: &str, headers: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.address).await.expect("it listens");
-        let head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
-        stream.write_all(head.as_bytes()).await.expect("it reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("it answers");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
-        (head[9..12].parse().expect("a status"), body.to_owned())
+        let request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n");
+        let answer = tests::admin::request(&self.address.to_string(), &request).await.expect("an answer");
+        (answer.status, answer.body)
     }
 
     async fn get(&self, path: &str) -> (u16, String) {

@@ -1,3 +1,4 @@
-//! Tests of what has a socket, a file or a process.
+//! Tests with a real etcd and real processes: one binary.
 
 mod admin;
+mod etcd;
