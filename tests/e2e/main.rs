@@ -1,1 +1,4 @@
-fn main() {}
+//! Tests with a real etcd and real processes: one binary.
+
+mod admin;
+mod etcd;
