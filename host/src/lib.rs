@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod connections;
 pub mod config;
 pub mod plugin;
 pub mod telemetry;
