@@ -1,8 +1,23 @@
 //! The channel to a peer: an ordinary `tower` service over a link that the host owns.
 
-use serde::{Deserialize, Serialize};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{self, Poll};
+use std::time::Duration;
 
+use async_ffi::FfiFuture;
+use http::{HeaderName, HeaderValue, Request, Response};
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+use tonic::body::Body;
+
+use crate::border::http::FfiResponse;
+use crate::border::v1::host::HostChannel;
 use crate::identity::{Role, ServerId};
+
+/// The call metadata by which a call asks to wait for a ready peer, in milliseconds.
+pub const WAIT_MS: &str = "componenthost-wait-ms";
 
 /// Whom a channel calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -29,5 +44,65 @@ impl std::fmt::Display for Target {
             Self::Role(role) => role.fmt(formatter),
             Self::Server(role, server_id) => write!(formatter, "{role}-{server_id}"),
         }
+    }
+}
+
+/// A way to call a peer, for a tonic-generated client: `RootCoordClient::new(context.client(&role))`. Cheap to clone.
+///
+/// It connects nothing and never waits by itself: the host owns the link. A call to a peer that is not there is answered
+/// at once with a status that carries a [`crate::Refusal`]; a running one is cut with such a status when the peer's session
+/// goes. A call's own deadline (`Request::set_timeout`) is kept.
+#[derive(Clone)]
+pub struct Channel {
+    host: HostChannel,
+    runtime: Handle,
+    wait: Option<Duration>,
+}
+
+impl Channel {
+    pub(crate) fn new(host: HostChannel, runtime: Handle) -> Self {
+        Self { host, runtime, wait: None }
+    }
+
+    /// The same channel, whose calls wait at most so long for a ready peer in place of being refused at once.
+    #[must_use]
+    pub fn wait(mut self, limit: Duration) -> Self {
+        self.wait = Some(limit);
+        self
+    }
+
+    /// Ends all calls that run on this channel and its clones, with `CANCELLED`, and refuses all others from now on.
+    pub fn stop(&self) {
+        self.host.stop();
+    }
+}
+
+impl tower::Service<Request<Body>> for Channel {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut task::Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
+        if let Some(wait) = self.wait {
+            let name = HeaderName::from_static(WAIT_MS);
+            let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+            request.headers_mut().entry(name).or_insert_with(|| HeaderValue::from(milliseconds));
+        }
+        ResponseFuture(self.host.call(&self.runtime, request))
+    }
+}
+
+/// The answer that [`Channel`] is waiting for.
+pub struct ResponseFuture(FfiFuture<FfiResponse>);
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context).map(|response| Ok(response.into_http()))
     }
 }

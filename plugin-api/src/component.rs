@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use tonic::Code;
 
-/// x
-pub struct Context;
+use crate::context::Context;
 use crate::descriptor::Descriptor;
 use crate::error::{BoxError, Error};
 use crate::peers::PeerEvent;

@@ -102,7 +102,7 @@ impl Context {
     }
 
     fn channel(&self, target: Target) -> Channel {
-        Channel::new(self.shared.host.channel(&target))
+        Channel::new(self.shared.host.channel(&target), self.shared.runtime.clone())
     }
 }
 

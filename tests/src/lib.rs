@@ -1,3 +1,26 @@
-//! The harness of the tests.
+//! The harness of the tests: a real etcd, real processes of the built host, real plugins.
+//!
+//! # Layout
+//!
+//! * [`cluster`]: an etcd prefix of its own and the hosts in it; where a test begins
+//! * [`host`]: one host, what can be done to it and asked of it; [`config`] is its file, [`process`] one run of it
+//! * [`etcd`]: the server
+//! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
+//! * [`eventually`](eventually()): waiting for a condition, with a limit
+//! * [`binary`]: the proof that what is tested is what was built
 
+pub mod admin;
+pub mod binary;
+pub mod client;
+pub mod cluster;
+pub mod config;
 pub mod etcd;
+pub mod eventually;
+pub mod host;
+pub mod log;
+pub mod process;
+
+pub use cluster::Cluster;
+pub use config::HostConfig;
+pub use eventually::{eventually, holds};
+pub use host::{Host, LIMIT};

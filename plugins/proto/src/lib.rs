@@ -1,1 +1,50 @@
+//! The messages of the three components, and the rules about them that more than one of the three needs.
+//!
+//! The services and messages are in [`rootcoord`], [`querycoord`] and [`querynode`], made from `proto/`. Beside them:
+//!
+//! * [`order`]: which of two hits is nearer;
+//! * [`batch`]: the queries of a search, checked;
+//! * [`files`]: files of vectors, and the folders that they may be read from;
+//!
+//! It knows no component: what a collection or a placement means is said where it is kept.
 
+pub mod batch;
+pub mod files;
+pub mod order;
+
+/// RootCoord's service and messages.
+pub mod rootcoord {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("componenthost.rootcoord.v1");
+
+        /// The encoded `FileDescriptorSet` of this package and what it imports, for reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rootcoord.bin"));
+    }
+}
+
+/// QueryNode's service and messages.
+pub mod querynode {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("componenthost.querynode.v1");
+
+        /// The encoded `FileDescriptorSet` of this package and what it imports, for reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/querynode.bin"));
+    }
+}
+
+/// QueryCoord's service and messages.
+pub mod querycoord {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("componenthost.querycoord.v1");
+
+        /// The encoded `FileDescriptorSet` of this package and what it imports, for reflection.
+        pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/querycoord.bin"));
+    }
+}
+
+/// The largest message that the three take, in bytes: room for 16384 queries of 1024 components. tonic's own limit of
+/// 4 MiB would refuse searches that the limits of [`batch`] allow.
+pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;

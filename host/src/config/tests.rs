@@ -1,0 +1,252 @@
+//! The rules of the configuration as a whole, on texts and on the files that are shipped.
+
+use std::path::PathBuf;
+
+use super::*;
+
+fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Config::parse(Path::new("a.toml"), text, variables)
+}
+
+/// The mistakes of a text with one component in its first line, so that this is none.
+fn mistakes(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    let text = format!("component.rootcoord = {{}}\n{text}");
+    parse(&text, variables).expect_err("mistakes").0.iter().map(Mistake::to_string).collect()
+}
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../config").join(name)
+}
+
+fn role(name: &str) -> Role {
+    Role::new(name).expect("a role")
+}
+
+/// All keys of a table, with dots; an empty table counts as a key.
+fn keys(table: &toml::Table) -> Vec<String> {
+    let mut all = Vec::new();
+    for (key, value) in table {
+        match value.as_table().filter(|inner| !inner.is_empty()) {
+            Some(inner) => all.extend(keys(inner).into_iter().map(|rest| format!("{key}.{rest}"))),
+            None => all.push(key.clone()),
+        }
+    }
+    all
+}
+
+fn default_with_rootcoord() -> Config {
+    Config { component: [(role("rootcoord"), ComponentConfig::default())].into(), ..Config::default() }
+}
+
+#[test]
+fn the_reference_is_the_defaults_and_names_every_key() {
+    let file = shipped("reference.toml");
+    assert_eq!(Config::load_with(&file, []), Ok(default_with_rootcoord()));
+    let text = std::fs::read_to_string(file).expect("the reference");
+    let named = keys(&text.parse().expect("TOML"));
+    let known = keys(&toml::Table::try_from(default_with_rootcoord()).expect("the defaults"));
+    let sorted = |mut all: Vec<String>| {
+        all.sort();
+        all
+    };
+    assert_eq!(sorted(named), sorted(known));
+}
+
+#[test]
+fn each_key_of_the_reference_says_what_it_is() {
+    let text = std::fs::read_to_string(shipped("reference.toml")).expect("the reference");
+    let lines: Vec<&str> = text.lines().collect();
+    for (before, line) in lines.iter().zip(&lines[1..]) {
+        if line.contains(" = ") && !line.starts_with('#') {
+            assert!(before.starts_with("# "), "nothing is said of {line}");
+        }
+    }
+}
+
+#[test]
+fn the_shipped_files_load_and_their_ports_do_not_collide() {
+    let mut ports = BTreeSet::new();
+    for name in ["standalone.toml", "rootcoord.toml", "querycoord.toml", "querynode.toml"] {
+        let config = Config::load_with(&shipped(name), []).expect(name);
+        for port in [config.server.listen.port(), config.admin.listen.port()] {
+            assert!(port == 0 || ports.insert(port), "{port} of {name} is in another file too");
+            assert!(port != 0 || name == "querynode.toml", "{name} has port 0");
+        }
+    }
+    assert_eq!(Config::load_with(&shipped("standalone.toml"), []).expect("it loads").roles().len(), 3);
+}
+
+#[test]
+fn a_bad_value_of_each_key_is_reported_and_all_at_once() {
+    let mut bad = toml::Table::try_from(default_with_rootcoord()).expect("the defaults");
+    fn spoil(value: &mut toml::Value) {
+        match value {
+            toml::Value::Table(inner) if !inner.is_empty() => inner.iter_mut().for_each(|(_, value)| spoil(value)),
+            toml::Value::Array(_) | toml::Value::Table(_) => *value = toml::Value::Boolean(true),
+            // No key takes a list of lists.
+            _ => *value = toml::Value::Array(vec![toml::Value::Array(Vec::new())]),
+        }
+    }
+    bad.iter_mut().for_each(|(_, value)| spoil(value));
+    let found = parse(&bad.to_string(), &[]).expect_err("all is wrong");
+    let found: BTreeSet<String> = found.0.into_iter().map(|mistake| mistake.key).collect();
+    let known = keys(&toml::Table::try_from(default_with_rootcoord()).expect("the defaults"));
+    assert_eq!(found, known.into_iter().collect());
+}
+
+#[test]
+fn mistakes_name_line_key_expected_and_found() {
+    let text = "[etcd]\nroot_pth = 'a'\nrequest_timeout = 5\n[admin]\nlisten = '0.0.0.0:1'\n[telemetry]\nformat = 'xml'\n\
+                [shutdwn]\nlimit = '1s'\n[server]\nlisten = 'here'\ncolour = 1";
+    assert_eq!(
+        mistakes(text, &[]),
+        [
+            "a.toml:9: shutdwn: unknown; the nearest known one is [shutdown]",
+            "a.toml:4: etcd.request_timeout: expected a duration, found 5",
+            "a.toml:3: etcd.root_pth: unknown; the nearest known one is etcd.root_path",
+            "a.toml:13: server.colour: unknown; known are server.listen, server.advertise",
+            "a.toml:12: server.listen: invalid socket address syntax, found \"here\"",
+            "a.toml:6: admin.listen: expected a loopback address such as 127.0.0.1:9091, found 0.0.0.0:1",
+            "a.toml:8: telemetry.format: expected \"text\" or \"json\", found \"xml\"",
+        ]
+    );
+}
+
+#[test]
+fn values_out_of_range_are_reported() {
+    for (text, key) in [
+        ("[cluster]\nname = 'a b'", "cluster.name"),
+        ("[etcd]\nendpoints = []", "etcd.endpoints"),
+        ("[server]\nlisten = '0.0.0.0:1'", "server.advertise"),
+        ("[server]\nadvertise = 'here'", "server.advertise"),
+        ("[server]\nadvertise = 'here:0'", "server.advertise"),
+        ("[server]\nadvertise = '0.0.0.0:5'", "server.advertise"),
+        ("[plugins]\ndirs = ['']", "plugins.dirs"),
+        ("[supervision]\nbackoff_min = '0s'", "supervision.backoff_min"),
+        ("[supervision]\nbackoff_min = '2m'", "supervision.backoff_max"),
+        ("[supervision]\nquarantine_after = 0", "supervision.quarantine_after"),
+        ("[supervision]\nquarantine_window = '0s'", "supervision.quarantine_window"),
+        ("[shutdown]\ngrace = '25s'", "shutdown.limit"),
+        ("[shutdown]\ngrace = '20s'", "shutdown.limit"),
+        ("[telemetry]\nlog = 'a=b=c'", "telemetry.log"),
+        ("[admin]\nlisten = '[::]:1'", "admin.listen"),
+        ("[component.a]\nsha256 = 'xyz'", "component.a.sha256"),
+        ("[component.a]\nstart_timeout = '0s'", "component.a.start_timeout"),
+        ("[component.a]\nactivate_timeout = '0s'", "component.a.activate_timeout"),
+        ("[component.a]\ndeactivate_timeout = '0s'", "component.a.deactivate_timeout"),
+        ("[component.a]\nstop_timeout = '0s'", "component.a.stop_timeout"),
+        ("[component.a]\nversion = 'new'", "component.a.version"),
+        ("[component.a]\nlease_policy = 'maybe'", "component.a.lease_policy"),
+        ("[component.a]\nconfig = 3", "component.a.config"),
+        ("[component.a]\ncolour = 3", "component.a.colour"),
+        ("[component]\na = 3", "component.a"),
+        ("component = 3", "component"),
+        ("etcd = 3", "etcd"),
+    ] {
+        let with_component =
+            if text.contains("component") { text.to_owned() } else { format!("{text}\n[component.a]") };
+        let found = parse(&with_component, &[]).expect_err(text);
+        assert!(found.0.iter().any(|mistake| mistake.key == key), "{text}: {found}");
+    }
+}
+
+#[test]
+fn no_component_is_a_mistake() {
+    let text = parse("", &[]).expect_err("no component").to_string();
+    assert!(text.contains("a.toml: component: no component"), "{text}");
+}
+
+#[test]
+fn a_role_twice_and_a_role_in_capitals_are_refused() {
+    let twice = parse("[component.a]\n\n[component.a]\n", &[]).expect_err("twice").to_string();
+    assert!(twice.contains("a.toml:3: not valid TOML: duplicate key"), "{twice}");
+    let capitals = parse("[component.rootcoord]\n[component.RootCoord]", &[]).expect_err("capitals").to_string();
+    assert!(capitals.contains("a.toml:2: component.RootCoord: differs from component.rootcoord"), "{capitals}");
+    let alone = parse("[component.RootCoord]", &[]).expect_err("no role").to_string();
+    assert!(alone.contains("'RootCoord' is no role"), "{alone}");
+}
+
+#[test]
+fn all_errors_of_the_text_are_shown_with_their_lines() {
+    let found = parse("a = \n[b\nc = 1", &[]).expect_err("no TOML").to_string();
+    assert!(found.contains("a.toml:1: not valid TOML") && found.contains("a.toml:2: not valid TOML"), "{found}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_a_mistake() {
+    let found = Config::load_with(Path::new("/none/such.toml"), []).expect_err("no file").to_string();
+    assert!(found.contains("/none/such.toml: cannot be read: No such file"), "{found}");
+}
+
+#[test]
+fn a_variable_goes_before_the_file() {
+    let text = "[etcd]\nroot_path = 'file'\n[component.rootcoord]\nplugin = 'file'\nconfig = { size = 1, name = 'x' }";
+    let config = parse(
+        text,
+        &[
+            ("COMPONENTHOST_ETCD_ROOT_PATH", "by-dev"),
+            ("COMPONENTHOST_ETCD_ENDPOINTS", "http://a:1, http://b:2"),
+            ("COMPONENTHOST_SUPERVISION_QUARANTINE_AFTER", "7"),
+            ("COMPONENTHOST_CLUSTER_NAME", "123"),
+            ("COMPONENTHOST_SHUTDOWN_LIMIT", "1h"),
+            ("COMPONENTHOST_HOST_LABELS_ZONE", "1"),
+            ("COMPONENTHOST_COMPONENT_ROOTCOORD_STANDBY", "false"),
+            ("COMPONENTHOST_COMPONENT_ROOTCOORD_VERSION", "1.10"),
+            ("COMPONENTHOST_COMPONENT_ROOTCOORD_CONFIG_SIZE", "2"),
+            ("COMPONENTHOST_COMPONENT_ROOTCOORD_CONFIG_NAME", "3"),
+            ("COMPONENTHOST_COMPONENT_ROOTCOORD_CONFIG_FRESH_KEY", "true"),
+            ("COMPONENTHOST_COMPONENT_QUERYNODE_PLUGIN", "./q.so"),
+            ("COMPONENTHOST_CONFIG", "other.toml"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .expect("good variables");
+    assert_eq!(config.etcd.root_path, "by-dev");
+    assert_eq!(config.etcd.endpoints, ["http://a:1", "http://b:2"]);
+    assert_eq!((config.supervision.quarantine_after, config.cluster_name()), (7, "123"));
+    assert_eq!(config.host.labels["zone"], "1");
+    let component = &config.component[&role("rootcoord")];
+    assert_eq!((component.plugin.as_str(), component.standby), ("file", false));
+    assert_eq!(component.version, "1.10".parse().expect("a requirement"));
+    assert_eq!(component.config, "size = 2\nname = '3'\nfresh_key = true".parse().expect("TOML"));
+    assert_eq!(config.component[&role("querynode")].plugin, "./q.so");
+}
+
+#[test]
+fn mistakes_in_variables_name_the_variable() {
+    let found = mistakes(
+        "",
+        &[
+            ("COMPONENTHOST_ETCD_ROOT_PTH", "a"),
+            ("COMPONENTHOST_ETDC_ROOT_PATH", "a"),
+            ("COMPONENTHOST_ADMIN", "a"),
+            ("COMPONENTHOST_SUPERVISION_QUARANTINE_AFTER", "many"),
+            ("COMPONENTHOST_COMPONENT_ROOTCOORD_PLUGN", "a"),
+            ("COMPONENTHOST_COMPONENT_ROOTCOORD", "a"),
+            ("COMPONENTHOST_SHUTDOWN_GRACE", "1h"),
+        ],
+    );
+    assert_eq!(
+        found,
+        [
+            "COMPONENTHOST_ETDC_ROOT_PATH: unknown; the nearest known one is COMPONENTHOST_ETCD_ROOT_PATH",
+            "COMPONENTHOST_ADMIN: unknown; the nearest known one is COMPONENTHOST_ADMIN_<KEY>",
+            "COMPONENTHOST_COMPONENT_ROOTCOORD: unknown; the nearest known one is COMPONENTHOST_COMPONENT_<ROLE>_<KEY>",
+            "COMPONENTHOST_ETCD_ROOT_PTH: etcd.root_pth: unknown; the nearest known one is COMPONENTHOST_ETCD_ROOT_PATH",
+            "COMPONENTHOST_SUPERVISION_QUARANTINE_AFTER: supervision.quarantine_after: expected u32, found \"many\"",
+            "a.toml: shutdown.limit: expected more than shutdown.grace + shutdown.drain (1h 5s), found 30s",
+            "COMPONENTHOST_COMPONENT_ROOTCOORD_PLUGN: component.rootcoord.plugn: unknown; \
+             the nearest known one is COMPONENTHOST_COMPONENT_ROOTCOORD_PLUGIN",
+        ]
+    );
+}
+
+#[test]
+fn a_plugin_is_called_as_its_role_and_a_cluster_as_its_root_path() {
+    let config = parse("[component.rootcoord]\nconfig = { a = 1 }", &[]).expect("good");
+    let role = role("rootcoord");
+    assert_eq!(config.component[&role].plugin(&role), "rootcoord");
+    assert_eq!(config.component[&role].config_toml(), "a = 1\n");
+    assert_eq!(config.cluster_name(), "componenthost");
+}

@@ -1,0 +1,233 @@
+//! What goes over the wire between hosts: the host's own service, and the metadata of each call.
+//!
+//! Leaf module: `connections` writes this metadata and asks the service, `serve` reads and answers. What a refusal looks
+//! like is in [`plugin_api::refusal`].
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use plugin_api::identity::{Role, ServerId};
+use plugin_api::state::StateCode;
+
+/// The messages, the client and the server of `componenthost.v1.Host`.
+#[allow(missing_docs, clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("componenthost.v1");
+
+    /// The encoded `FileDescriptorSet` of these messages, for reflection.
+    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/host_descriptors.bin"));
+}
+
+/// The names of a call's metadata.
+pub mod metadata {
+    use http::HeaderName;
+
+    /// The cluster that is meant. Milvus' name.
+    pub const CLUSTER: HeaderName = HeaderName::from_static("cluster");
+    /// The server id that is meant, a decimal. Milvus' name.
+    pub const SERVER_ID: HeaderName = HeaderName::from_static("serverid");
+    /// The role that is meant.
+    pub const ROLE: HeaderName = HeaderName::from_static("componenthost-role");
+    /// For how long the call waits until its peer is ready, in milliseconds. Read by the caller's own host; never sent.
+    pub const WAIT_MS: HeaderName = HeaderName::from_static("componenthost-wait-ms");
+    /// How long the call may last; gRPC's name.
+    pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+}
+
+/// Whom a call means. Each part that is there must match the host that gets it; foreign clients send none.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Addressee {
+    /// The cluster.
+    pub cluster: Option<String>,
+    /// The host process.
+    pub server_id: Option<ServerId>,
+    /// The role.
+    pub role: Option<Role>,
+}
+
+/// A piece of a call's metadata that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the metadata '{name}' holds {value:?}, which is no {expected}")]
+pub struct BadMetadata {
+    name: HeaderName,
+    value: HeaderValue,
+    expected: &'static str,
+}
+
+impl Addressee {
+    /// What the metadata of a call says.
+    ///
+    /// # Errors
+    ///
+    /// Where a part is there and cannot be read: such a call means nobody here.
+    pub fn read(headers: &HeaderMap) -> Result<Self, BadMetadata> {
+        Ok(Self {
+            cluster: read(headers, &metadata::CLUSTER, "cluster's name", |text| Some(text.to_owned()))?,
+            server_id: read(headers, &metadata::SERVER_ID, "server id", |text| text.parse().ok())?,
+            role: read(headers, &metadata::ROLE, "role", |text| text.parse().ok())?,
+        })
+    }
+
+    /// Writes the parts that are there, in place of whatever the metadata said before.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        let mut set = |name: HeaderName, value: Option<String>| {
+            headers.remove(&name);
+            if let Some(value) = value.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
+                headers.insert(name, value);
+            }
+        };
+        set(metadata::CLUSTER, self.cluster.clone());
+        set(metadata::SERVER_ID, self.server_id.map(|id| id.to_string()));
+        set(metadata::ROLE, self.role.as_ref().map(|role| role.to_string()));
+    }
+}
+
+/// For how long a call says that it waits until its peer is ready.
+///
+/// # Errors
+///
+/// Where the metadata is there and is no number of milliseconds.
+pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, BadMetadata> {
+    read(headers, &metadata::WAIT_MS, "number of milliseconds", |text| text.parse().ok().map(Duration::from_millis))
+}
+
+/// Makes a call wait so long until its peer is ready; zero refuses at once.
+pub fn set_wait(headers: &mut HeaderMap, wait: Duration) {
+    let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(metadata::WAIT_MS, HeaderValue::from(milliseconds));
+}
+
+/// How long a call may last, where it says so.
+///
+/// # Errors
+///
+/// Where the metadata is there and is not what gRPC's specification asks for: at most eight digits and a unit.
+pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, BadMetadata> {
+    read(headers, &metadata::TIMEOUT, "duration of gRPC's", parse_timeout)
+}
+
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 60 * 60)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+fn read<T>(
+    headers: &HeaderMap,
+    name: &HeaderName,
+    expected: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>, BadMetadata> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    std::str::from_utf8(value.as_bytes()).ok().and_then(parse).map(Some).ok_or_else(|| BadMetadata {
+        name: name.clone(),
+        value: value.clone(),
+        expected,
+    })
+}
+
+impl From<StateCode> for v1::StateCode {
+    fn from(code: StateCode) -> Self {
+        match code {
+            StateCode::Initializing => Self::Initializing,
+            StateCode::Healthy => Self::Healthy,
+            StateCode::Abnormal => Self::Abnormal,
+            StateCode::StandBy => Self::StandBy,
+            StateCode::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl From<v1::StateCode> for StateCode {
+    fn from(code: v1::StateCode) -> Self {
+        match code {
+            v1::StateCode::Initializing => Self::Initializing,
+            v1::StateCode::Healthy => Self::Healthy,
+            v1::StateCode::Abnormal => Self::Abnormal,
+            v1::StateCode::StandBy => Self::StandBy,
+            v1::StateCode::Stopping => Self::Stopping,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn an_addressee_survives_the_wire() {
+        let meant = Addressee {
+            cluster: Some("cluster-é".to_owned()),
+            server_id: Some(ServerId(7)),
+            role: Some(Role::new("querynode").expect("a role")),
+        };
+        let mut sent = headers(&[("serverid", "3"), ("cluster", "another")]);
+        meant.write(&mut sent);
+        assert_eq!(Addressee::read(&sent), Ok(meant));
+    }
+
+    #[test]
+    fn a_foreign_client_means_anybody() {
+        assert_eq!(Addressee::read(&HeaderMap::new()), Ok(Addressee::default()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said() {
+        for (name, value) in [("serverid", "x1"), ("componenthost-role", "Query-Node")] {
+            let error = Addressee::read(&headers(&[(name, value)])).expect_err(value);
+            assert!(error.to_string().contains(name) && error.to_string().contains(value), "{error}");
+        }
+        assert!(wait(&headers(&[("componenthost-wait-ms", "-1")])).is_err());
+    }
+
+    #[test]
+    fn a_wait_survives_the_wire() {
+        let mut sent = HeaderMap::new();
+        assert_eq!(wait(&sent), Ok(None));
+        set_wait(&mut sent, Duration::from_millis(250));
+        assert_eq!(wait(&sent), Ok(Some(Duration::from_millis(250))));
+    }
+
+    #[test]
+    fn timeouts_are_read_as_the_specification_has_them() {
+        for (text, expected) in [
+            ("1H", Duration::from_secs(3600)),
+            ("2M", Duration::from_secs(120)),
+            ("3S", Duration::from_secs(3)),
+            ("4m", Duration::from_millis(4)),
+            ("5u", Duration::from_micros(5)),
+            ("99999999n", Duration::from_nanos(99_999_999)),
+        ] {
+            assert_eq!(timeout(&headers(&[("grpc-timeout", text)])), Ok(Some(expected)));
+        }
+        for bad in ["", "S", "123456789S", "1x", "+1S", "1é"] {
+            let value = HeaderValue::from_bytes(bad.as_bytes()).expect("a header's value");
+            let headers = HeaderMap::from_iter([(metadata::TIMEOUT, value)]);
+            assert!(timeout(&headers).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn state_codes_have_the_same_numbers_and_names_on_both_sides() {
+        for code in StateCode::ALL {
+            let sent = v1::StateCode::from(code);
+            assert_eq!((sent as i32, sent.as_str_name()), (code.number(), code.as_str()));
+            assert_eq!(StateCode::from(sent), code);
+        }
+    }
+}

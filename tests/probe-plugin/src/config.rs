@@ -1,0 +1,130 @@
+//! What a test can configure of a probe: its descriptor, and faults in its life.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use plugin_api::descriptor::{Dependency, Descriptor, Kind, LeasePolicy, WaitPolicy};
+use plugin_api::identity::Role;
+use serde::Deserialize;
+
+/// A probe's configuration.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProbeConfig {
+    /// Coordinator or node.
+    pub kind: Kind,
+    /// The component's version.
+    pub version: Option<semver::Version>,
+    /// The roles that it calls.
+    pub dependencies: Vec<DependencyConfig>,
+    /// At the lease's deadline.
+    pub lease_policy: Option<LeasePolicy>,
+    /// Methods that are held during a swap.
+    pub gated: Vec<String>,
+    /// What goes wrong in its life.
+    pub faults: BTreeMap<Method, FaultConfig>,
+    /// How long `on_stopping` takes.
+    pub moving_ms: u64,
+}
+
+/// A role that the probe calls.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DependencyConfig {
+    /// The role.
+    pub role: Role,
+    /// Coordinator or node.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Not needed for `/readyz`.
+    #[serde(default)]
+    pub optional: bool,
+    /// The start waits at most so long.
+    pub wait_ms: Option<u64>,
+    /// It waits for so many peers; for all where it is not given.
+    pub wait_count: Option<usize>,
+    /// How long a call waits that does not say so itself.
+    #[serde(default)]
+    pub call_wait_ms: u64,
+}
+
+/// A method of a component's life, its constructor among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// The constructor.
+    New,
+    /// `start`
+    Start,
+    /// `activate`
+    Activate,
+    /// `on_peer`
+    OnPeer,
+    /// `on_stopping`
+    OnStopping,
+    /// `deactivate`
+    Deactivate,
+    /// `stop`
+    Stop,
+}
+
+/// What goes wrong in a method.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FaultConfig {
+    /// How.
+    pub how: Fault,
+    /// Only while this file is there, so that a test can end it.
+    #[serde(rename = "while")]
+    pub while_file: Option<PathBuf>,
+}
+
+/// How a method goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fault {
+    /// It returns an error, where it can.
+    Fail,
+    /// It panics.
+    Panic,
+    /// It does not return.
+    Hang,
+}
+
+impl ProbeConfig {
+    /// What it says of itself: it plays the role whose section it was made from.
+    pub fn descriptor(&self) -> Descriptor {
+        Descriptor {
+            kind: self.kind,
+            version: self.version.clone(),
+            dependencies: self.dependencies.iter().map(DependencyConfig::dependency).collect(),
+            lease_policy: self.lease_policy,
+            gated: self.gated.clone(),
+            ..Descriptor::default()
+        }
+    }
+
+    /// The fault of a method, if it is to happen now.
+    pub fn fault(&self, method: Method) -> Option<Fault> {
+        let fault = self.faults.get(&method)?;
+        fault.while_file.as_ref().is_none_or(|file| file.exists()).then_some(fault.how)
+    }
+}
+
+impl DependencyConfig {
+    fn dependency(&self) -> Dependency {
+        let wait = match (self.wait_ms.map(Duration::from_millis), self.wait_count) {
+            (None, _) => WaitPolicy::No,
+            (Some(timeout), Some(count)) => WaitPolicy::AtLeast { count, timeout },
+            (Some(timeout), None) => WaitPolicy::All { timeout },
+        };
+        Dependency {
+            role: self.role.clone(),
+            kind: self.kind,
+            required: !self.optional,
+            wait,
+            call_wait: Duration::from_millis(self.call_wait_ms),
+        }
+    }
+}

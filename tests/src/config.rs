@@ -1,0 +1,63 @@
+//! The configuration file of one host, as a test writes it.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+/// A configuration in the making: keys by their dotted path, as in `session.ttl`.
+#[derive(Clone, Debug, Default)]
+pub struct HostConfig {
+    root: Map<String, Value>,
+}
+
+impl HostConfig {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same with one key set; the tables on its way are made.
+    ///
+    /// # Panics
+    ///
+    /// Where the path leads through a key that is no table.
+    #[must_use]
+    pub fn set(mut self, path: &str, value: impl Into<Value>) -> Self {
+        let (tables, key) = path.rsplit_once('.').map_or((None, path), |(tables, key)| (Some(tables), key));
+        let mut table = &mut self.root;
+        for name in tables.iter().flat_map(|tables| tables.split('.')) {
+            let next = table.entry(name).or_insert_with(|| json!({}));
+            table = next.as_object_mut().unwrap_or_else(|| panic!("'{name}' in '{path}' is no table"));
+        }
+        table.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// The same with a component, and its own keys.
+    #[must_use]
+    pub fn component(self, role: &str, plugin: &str, config: Value) -> Self {
+        self.set(&format!("component.{role}.plugin"), plugin).set(&format!("component.{role}.config"), config)
+    }
+
+    /// The same with a probe in that role.
+    #[must_use]
+    pub fn probe(self, role: &str, config: Value) -> Self {
+        self.component(role, "probe_plugin", config)
+    }
+
+    /// The roles of its components.
+    pub fn roles(&self) -> Vec<String> {
+        let components = self.root.get("component").and_then(Value::as_object);
+        components.map(|components| components.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    /// As TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(&self.root).expect("JSON without null is TOML")
+    }
+
+    /// Writes it.
+    pub fn write(&self, path: &Path) {
+        std::fs::write(path, self.to_toml()).unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
+    }
+}

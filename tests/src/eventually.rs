@@ -1,0 +1,48 @@
+//! Waiting for a condition with a limit, in place of sleeping.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::panic::Location;
+use std::time::{Duration, Instant};
+
+/// How often a condition is looked at.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Looks until `condition` answers `Ok`, and gives what it answered.
+///
+/// # Panics
+///
+/// At the limit, with the place of the call and the last `Err`.
+#[track_caller]
+pub fn eventually<T, E, C, F>(limit: Duration, mut condition: C) -> impl Future<Output = T>
+where
+    E: Debug,
+    C: FnMut() -> F,
+    F: Future<Output = Result<T, E>>,
+{
+    let place = Location::caller();
+    async move {
+        let begin = Instant::now();
+        let mut last = None;
+        loop {
+            // The condition itself may hang (a stopped process): the limit covers it too.
+            let left = limit.saturating_sub(begin.elapsed());
+            match tokio::time::timeout(left, condition()).await {
+                Ok(Ok(value)) => return value,
+                Ok(Err(error)) => last = Some(format!("{error:?}")),
+                Err(_) => {}
+            }
+            assert!(
+                begin.elapsed() < limit,
+                "{place}: not within {limit:?}; last seen: {}",
+                last.as_deref().unwrap_or("no answer")
+            );
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+/// `Ok` if it holds; else what was seen, for [`eventually`].
+pub fn holds<S: Debug>(condition: bool, seen: S) -> Result<(), S> {
+    if condition { Ok(()) } else { Err(seen) }
+}

@@ -1,0 +1,237 @@
+//! A host under test: a real process of the built binary, and what can be done to it and asked of it.
+
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::admin::{self, Answer};
+use crate::binary::binary;
+use crate::config::HostConfig;
+use crate::eventually::eventually;
+use crate::log::LogLine;
+use crate::process::Process;
+
+/// A host answers, becomes Healthy, or ends within this time, on a machine that does much else.
+pub const LIMIT: Duration = Duration::from_secs(20);
+
+/// A host of a [`crate::cluster::Cluster`]. Its process is killed on drop.
+pub struct Host {
+    name: String,
+    config: HostConfig,
+    env: Vec<(String, String)>,
+    directory: TempDir,
+    run: Mutex<Run>,
+}
+
+/// The present process and where it is reached.
+#[derive(Clone)]
+struct Run {
+    number: u32,
+    process: Arc<Process>,
+    addresses: Option<Addresses>,
+}
+
+#[derive(Clone)]
+struct Addresses {
+    listen: String,
+    admin: String,
+}
+
+impl Host {
+    /// Starts a host and does not wait for anything. `config` needs no folders: the host gets a temporary one.
+    pub fn spawn(name: &str, config: HostConfig, env: &[(&str, &str)]) -> Self {
+        let directory = TempDir::with_prefix("componenthost-test-").expect("a temporary directory can be made");
+        let path = |name: &str| directory.path().join(name).display().to_string();
+        let config = config.set("host.state_dir", path("state")).set("host.run_dir", path("run"));
+        config.write(&directory.path().join("host.toml"));
+        let env: Vec<_> = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let run = Mutex::new(Run::start(name, &directory, &env, 1));
+        Self { name: name.to_owned(), config, env, directory, run }
+    }
+
+    /// The host's own folder, for whatever a test lays beside its configuration.
+    pub fn directory(&self) -> PathBuf {
+        self.directory.path().to_owned()
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &HostConfig {
+        &self.config
+    }
+
+    /// Waits until it has said where it listens.
+    pub async fn listening(&self) -> &Self {
+        self.addresses().await;
+        self
+    }
+
+    /// Waits until `/healthz` answers 200: all its components are Healthy.
+    pub async fn healthy(&self) -> &Self {
+        eventually(LIMIT, || async {
+            let answer = self.get("/healthz").await;
+            if answer.status == 200 { Ok(()) } else { Err(answer) }
+        })
+        .await;
+        self
+    }
+
+    /// `host:port` of its gRPC listener.
+    pub async fn address(&self) -> String {
+        self.addresses().await.listen
+    }
+
+    /// `host:port` of its admin listener.
+    pub async fn admin_address(&self) -> String {
+        self.addresses().await.admin
+    }
+
+    /// A connection to it, as any gRPC client has one.
+    pub async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address().await)).expect("an address is a URI");
+        eventually(LIMIT, || endpoint.connect()).await
+    }
+
+    /// Gets a path of its admin listener.
+    pub async fn get(&self, path: &str) -> Answer {
+        let address = self.admin_address().await;
+        eventually(LIMIT, || async {
+            self.assert_running();
+            admin::get(&address, path).await
+        })
+        .await
+    }
+
+    /// `/api/v1/components`.
+    pub async fn components(&self) -> Value {
+        self.get("/api/v1/components").await.json()
+    }
+
+    /// One component of `/api/v1/components`.
+    ///
+    /// # Panics
+    ///
+    /// Where there is no such component.
+    pub async fn component(&self, role: &str) -> Value {
+        let all = self.components().await;
+        let list = all.as_array().or_else(|| all["components"].as_array()).expect("a list of components");
+        let found = list.iter().find(|component| component["role"] == role);
+        found.unwrap_or_else(|| panic!("no component '{role}' in {all}")).clone()
+    }
+
+    /// `/api/v1/connections`.
+    pub async fn connections(&self) -> Value {
+        self.get("/api/v1/connections").await.json()
+    }
+
+    /// What its present process has written.
+    pub fn log(&self) -> Vec<LogLine> {
+        self.run().process.log()
+    }
+
+    /// Waits until its present process has written a line for which `matches` holds, and gives that line.
+    #[track_caller]
+    pub fn logged(&self, matches: impl Fn(&LogLine) -> bool) -> impl Future<Output = LogLine> {
+        let process = self.run().process;
+        eventually(LIMIT, move || {
+            let found = process.log().into_iter().find(|line| matches(line));
+            async move { found.ok_or("no such line") }
+        })
+    }
+
+    /// # Panics
+    ///
+    /// Where its process has ended.
+    pub fn assert_running(&self) {
+        let run = self.run();
+        if let Some(status) = run.process.exit_status() {
+            panic!("{} has ended with {status}:\n{}", self.name, run.process.tail());
+        }
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill9(&self) {
+        self.run().process.kill();
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        self.run().process.signal(Signal::TERM);
+    }
+
+    /// Sends SIGTERM and waits for its end.
+    pub async fn stop(&self) -> ExitStatus {
+        self.terminate();
+        self.ended().await
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub fn ended(&self) -> impl Future<Output = ExitStatus> {
+        let process = self.run().process;
+        eventually(Duration::from_secs(60), move || {
+            let status = process.exit_status();
+            async move { status.ok_or("it runs") }
+        })
+    }
+
+    /// Holds it with SIGSTOP: its connections stay, and nothing answers.
+    pub fn sigstop(&self) {
+        self.run().process.signal(Signal::STOP);
+    }
+
+    /// Lets it go on after [`Host::sigstop`].
+    pub fn cont(&self) {
+        self.run().process.signal(Signal::CONT);
+    }
+
+    /// Starts it again from the same file and in the same folder; what runs of it is killed first.
+    pub async fn restart(&self) -> &Self {
+        self.kill9();
+        let number = self.run().number + 1;
+        *self.lock() = Run::start(&self.name, &self.directory, &self.env, number);
+        self.listening().await
+    }
+
+    async fn addresses(&self) -> Addresses {
+        if let Some(known) = self.run().addresses {
+            return known;
+        }
+        let number = self.run().number;
+        let found = eventually(LIMIT, || async {
+            self.assert_running();
+            let lines = self.log();
+            let line = lines.iter().find(|line| line.message() == "listening").ok_or("no line 'listening'")?;
+            let text = |name| line.text(name).ok_or("a line 'listening' without addresses");
+            Ok::<_, &str>(Addresses { listen: text("listen")?, admin: text("admin")? })
+        })
+        .await;
+        let mut run = self.lock();
+        if run.number == number {
+            run.addresses = Some(found.clone());
+        }
+        found
+    }
+
+    fn run(&self) -> Run {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Run> {
+        self.run.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Run {
+    fn start(name: &str, directory: &TempDir, env: &[(String, String)], number: u32) -> Self {
+        let config = directory.path().join("host.toml").display().to_string();
+        let output = directory.path().join(format!("output-{number}"));
+        let process = Process::start(name, binary(), &["--config", &config], env, &output);
+        Self { number, process: Arc::new(process), addresses: None }
+    }
+}
