@@ -3,6 +3,9 @@
 //! The gate decides what may be opened, the loader opens it, a [`Generation`] is a component of it with its ledger and its
 //! tasks. Not responsible for when a component is started or restarted: that is `supervise`.
 
+pub mod copy;
+pub mod gate;
+
 mod asked;
 mod generation;
 mod ledger;
