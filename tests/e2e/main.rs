@@ -2,6 +2,7 @@
 
 mod border;
 mod calls;
+mod admin;
 mod etcd;
 mod panics;
 mod recovery;
