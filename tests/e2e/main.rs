@@ -1,8 +1,8 @@
 //! Tests with a real etcd and real processes: one binary.
 
+mod admin;
 mod border;
 mod calls;
-mod admin;
 mod etcd;
 mod panics;
 mod recovery;

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{self, Poll};
 
-use abi_stable::library::{AbiHeaderRef, RootModule as _};
+use abi_stable::library::AbiHeaderRef;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use http::{Request, Response};
@@ -39,14 +39,17 @@ impl Bordered {
         Self::create((plugin.entry)(), true, role, config)
     }
 
-    /// From the shared library of a crate.
+    /// From the shared library of a crate, opened under a name of its own: a path that is open already would give the
+    /// same copy, and with it another test's component.
     ///
     /// # Panics
     ///
     /// Where it cannot be opened.
     #[expect(unsafe_code, reason = "a library is loaded")]
     pub fn loaded(name: &str, role: &str, config: &str) -> Self {
-        let path = plugin_dir().join(format!("lib{name}.so"));
+        let folder = tempfile::tempdir().expect("a temporary directory can be made");
+        let path = folder.path().join(format!("lib{name}.so"));
+        std::fs::copy(plugin_dir().join(format!("lib{name}.so")), &path).expect("a file can be copied");
         // SAFETY: the library is one of this workspace; its constructors are the standard library's. It is never closed.
         let header = unsafe {
             let library = libloading::Library::new(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
