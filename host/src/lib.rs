@@ -6,6 +6,7 @@ pub mod config;
 pub mod discovery;
 pub mod etcd;
 pub mod lifecycle;
+pub mod metadata;
 pub mod plugin;
 pub mod serve;
 pub mod session;

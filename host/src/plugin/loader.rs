@@ -41,7 +41,10 @@ pub enum LoadError {
         source: libloading::Error,
     },
     /// abi_stable refused it: another version of its own format, or another layout of the root module.
-    #[error("the plugin's root module is not the one that this host knows (expected root version 1.0.0 of abi_stable {}): {source}", plugin_api::border::root::abi_stable_version())]
+    #[error(
+        "the plugin's root module is not the one that this host knows (expected root version 1.0.0 of abi_stable {}): {source}",
+        plugin_api::border::root::abi_stable_version()
+    )]
     Root {
         /// abi_stable's words.
         source: LibraryError,
@@ -55,13 +58,17 @@ pub enum LoadError {
         source: serde_json::Error,
     },
     /// A panic in it would end the process.
-    #[error("the plugin is built with panic = \"{found}\": expected \"unwind\", since a panic in it would end this host; remove `panic` from its Cargo profile")]
+    #[error(
+        "the plugin is built with panic = \"{found}\": expected \"unwind\", since a panic in it would end this host; remove `panic` from its Cargo profile"
+    )]
     Panic {
         /// Its strategy.
         found: String,
     },
     /// No interface in common.
-    #[error("the plugin has the interfaces {found:?} (plugin-api {plugin_api}); this host knows {known}: build it with a plugin-api of this host's version")]
+    #[error(
+        "the plugin has the interfaces {found:?} (plugin-api {plugin_api}); this host knows {known}: build it with a plugin-api of this host's version"
+    )]
     Interface {
         /// What the plugin has.
         found: Vec<u32>,
@@ -103,9 +110,8 @@ impl Library {
         let entry = unsafe { handle.get::<Entry>(symbol.as_bytes()) }.map(|symbol| *symbol);
         // abi_stable keeps pointers into the library, and so does every object that it hands out: never unmapped.
         std::mem::forget(handle);
-        let entry = entry.map_err(|source| {
-            LoadError::Symbol { path: path.to_owned(), symbol: symbol.to_owned(), source }
-        })?;
+        let entry =
+            entry.map_err(|source| LoadError::Symbol { path: path.to_owned(), symbol: symbol.to_owned(), source })?;
         Self::from_header(entry(), false)
     }
 
@@ -177,10 +183,8 @@ fn interface(root: &RootRef, fingerprint: &Fingerprint) -> Result<&'static Plugi
         let (found, plugin_api) = (fingerprint.interfaces.clone(), fingerprint.plugin_api.clone());
         return Err(LoadError::Interface { found, plugin_api, known: v1::NUMBER });
     };
-    check_layout_compatibility(PluginV1::LAYOUT, interface.layout).map_err(|differences| LoadError::Layout {
-        number: v1::NUMBER,
-        differences: differences.to_string(),
-    })?;
+    check_layout_compatibility(PluginV1::LAYOUT, interface.layout)
+        .map_err(|differences| LoadError::Layout { number: v1::NUMBER, differences: differences.to_string() })?;
     // SAFETY: the layout behind this number has just been found to be that of `PluginV1`, and the library is never unmapped.
     Ok(unsafe { &*interface.table.cast::<PluginV1>() })
 }
