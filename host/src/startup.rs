@@ -213,6 +213,7 @@ async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
         .map_err(|source| StepError::Life { method: "its constructor", source })?;
     start.alive.generation = Some(generation.clone());
     let descriptor = generation.descriptor().clone();
+    member.show_descriptor(descriptor.clone());
     check_allowed(member, &descriptor)?;
     let version = descriptor.version.map(|version| version.to_string()).unwrap_or_default();
     let generation_number = generation.number();
@@ -282,8 +283,10 @@ async fn register_and_activate(start: Start<'_, ComponentStarted>) -> Stepped<'_
     let generation = start.done.generation;
     let again = alive.session.is_some();
     let session = alive.session.get_or_insert_with(|| {
-        Session::open(parts.etcd.clone(), session_settings(member, parts, &generation), parts.state_file.clone())
+        let settings = session_settings(member, parts, &generation);
+        Arc::new(Session::open(parts.etcd.clone(), settings, parts.state_file.clone()))
     });
+    member.show_session(session);
     if let Some(metadata) = &alive.metadata {
         metadata.write_under(session.guard());
     }
