@@ -2,4 +2,10 @@
 
 mod admin;
 mod connections;
+mod border;
+mod calls;
 mod etcd;
+mod panics;
+mod recovery;
+mod search;
+mod startup;
