@@ -3,6 +3,13 @@
 pub mod admin;
 pub mod cli;
 pub mod cluster;
+pub mod connections;
 pub mod config;
+pub mod discovery;
+pub mod etcd;
+pub mod lifecycle;
+pub mod plugin;
+pub mod serve;
+pub mod session;
 pub mod telemetry;
 pub mod wire;

@@ -1,0 +1,294 @@
+//! What can be read off a file's bytes: is it a whole shared object of this machine, and which plugin does it export?
+//!
+//! No I/O, and nothing is opened. The loader would say "No such file" for another machine's object, and end this process
+//! with SIGBUS for a truncated one.
+
+use std::fmt;
+
+use object::elf;
+use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _, Sym as _};
+use plugin_api::border::root::ENTRY_PREFIX;
+
+#[cfg(target_pointer_width = "64")]
+type Header = elf::FileHeader64<object::Endianness>;
+#[cfg(target_pointer_width = "32")]
+type Header = elf::FileHeader32<object::Endianness>;
+
+/// A file that cannot be a plugin of this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum ElfError {
+    /// Some other kind of file.
+    #[error("it is not an ELF file: expected it to begin with 7f 45 4c 46, found {found}")]
+    NotElf {
+        /// Its first bytes, in hexadecimal.
+        found: String,
+    },
+    /// An ELF file of another kind of machine.
+    #[error("it is not for this machine: {}; build it for {}", list(.0), std::env::consts::ARCH)]
+    OtherMachine(Vec<Difference>),
+    /// An ELF file, but no shared object.
+    #[error(
+        "expected a shared object, found {found}: a plugin is a crate whose manifest has crate-type = [\"cdylib\", \"rlib\"]"
+    )]
+    OtherKind {
+        /// What it is.
+        found: String,
+    },
+    /// The file ends too early, as after a copy that was interrupted.
+    #[error("it is truncated: {part} ends at byte {end}, the file has {size}; copy or build it again")]
+    Truncated {
+        /// What reaches past the end.
+        part: String,
+        /// Where that ends.
+        end: u64,
+        /// The file's size.
+        size: u64,
+    },
+    /// The bytes contradict one another.
+    #[error("its ELF structure is damaged; copy or build it again")]
+    Damaged(#[from] object::read::Error),
+    /// A shared object, but no plugin.
+    #[error(
+        "it exports no symbol that begins with {ENTRY_PREFIX}, so it is not a plugin: the crate's export macro makes one"
+    )]
+    NoEntry,
+    /// Several plugins in one file.
+    #[error(
+        "it exports more than one plugin ({}): a file holds one; a plugin crate that another depends on is linked into it",
+        .0.join(", ")
+    )]
+    ManyEntries(Vec<String>),
+}
+
+/// A field of the header that has another value than this machine's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The field.
+    pub field: &'static str,
+    /// This machine's value.
+    pub expected: String,
+    /// The file's.
+    pub found: String,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: expected {}, found {}", self.field, self.expected, self.found)
+    }
+}
+
+/// The entry symbol of the plugin that these bytes are.
+///
+/// # Errors
+///
+/// [`ElfError`], in the order of its variants: a file of another machine is not also said to have no entry.
+pub fn entry_symbol(bytes: &[u8]) -> Result<String, ElfError> {
+    check_machine(bytes)?;
+    check_whole(bytes)?;
+    let header = Header::parse(bytes)?;
+    check_kind(header, bytes)?;
+    let mut entries = entries(header, bytes)?;
+    match entries.len() {
+        0 => Err(ElfError::NoEntry),
+        1 => Ok(entries.remove(0)),
+        _ => Err(ElfError::ManyEntries(entries)),
+    }
+}
+
+/// The identification, the type and the machine are at the same offsets in every ELF file, so they are read before the
+/// rest, whose layout depends on them.
+const E_IDENT_CLASS: usize = 4;
+const E_IDENT_DATA: usize = 5;
+const E_MACHINE: usize = 18;
+const HEADER_START: usize = 20;
+
+fn check_machine(bytes: &[u8]) -> Result<(), ElfError> {
+    if !bytes.starts_with(&elf::ELFMAG) {
+        let found = match bytes {
+            [] => "an empty file".to_owned(),
+            _ => bytes.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" "),
+        };
+        return Err(ElfError::NotElf { found });
+    }
+    let size = bytes.len() as u64;
+    let Some(start) = bytes.get(..HEADER_START) else {
+        return Err(ElfError::Truncated { part: "the ELF header".to_owned(), end: HEADER_START as u64, size });
+    };
+    let (class, order) = (start[E_IDENT_CLASS], start[E_IDENT_DATA]);
+    let machine = [start[E_MACHINE], start[E_MACHINE + 1]];
+    let machine = if order == elf::ELFDATA2MSB.0 { u16::from_be_bytes(machine) } else { u16::from_le_bytes(machine) };
+    let own_class = if cfg!(target_pointer_width = "64") { elf::ELFCLASS64.0 } else { elf::ELFCLASS32.0 };
+    let own_order = if cfg!(target_endian = "big") { elf::ELFDATA2MSB.0 } else { elf::ELFDATA2LSB.0 };
+    let differences: Vec<_> = [
+        difference("class", own_class, class, |class| match class {
+            1 => "32-bit".to_owned(),
+            2 => "64-bit".to_owned(),
+            other => format!("class {other}"),
+        }),
+        difference("byte order", own_order, order, |order| match order {
+            1 => "little-endian".to_owned(),
+            2 => "big-endian".to_owned(),
+            other => format!("order {other}"),
+        }),
+        difference("machine", own_machine().unwrap_or(machine), machine, machine_name),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if differences.is_empty() { Ok(()) } else { Err(ElfError::OtherMachine(differences)) }
+}
+
+fn difference<T: PartialEq>(field: &'static str, expected: T, found: T, name: fn(T) -> String) -> Option<Difference> {
+    (expected != found).then(|| Difference { field, expected: name(expected), found: name(found) })
+}
+
+/// By Rust's name of an architecture, so that a message says what `--target` would.
+const MACHINES: [(&str, elf::Machine); 8] = [
+    ("x86_64", elf::EM_X86_64),
+    ("aarch64", elf::EM_AARCH64),
+    ("riscv64", elf::EM_RISCV),
+    ("x86", elf::EM_386),
+    ("arm", elf::EM_ARM),
+    ("powerpc64", elf::EM_PPC64),
+    ("s390x", elf::EM_S390),
+    ("loongarch64", elf::EM_LOONGARCH),
+];
+
+fn own_machine() -> Option<u16> {
+    MACHINES.iter().find(|(name, _)| *name == std::env::consts::ARCH).map(|(_, machine)| machine.0)
+}
+
+fn machine_name(machine: u16) -> String {
+    let known = MACHINES.iter().find(|(_, known)| known.0 == machine);
+    known.map_or_else(|| format!("machine {machine}"), |(name, _)| (*name).to_owned())
+}
+
+fn check_whole(bytes: &[u8]) -> Result<(), ElfError> {
+    let size = bytes.len() as u64;
+    let whole = |part: String, offset: u64, length: u64| match offset.checked_add(length) {
+        Some(end) if end <= size => Ok(()),
+        end => Err(ElfError::Truncated { part, end: end.unwrap_or(u64::MAX), size }),
+    };
+    whole("the ELF header".to_owned(), 0, size_of::<Header>() as u64)?;
+    let header = Header::parse(bytes)?;
+    let endian = header.endian()?;
+    let length = u64::from(header.e_phentsize(endian)) * u64::from(header.e_phnum(endian));
+    whole("the table of segments".to_owned(), header.e_phoff(endian), length)?;
+    for (index, segment) in header.program_headers(endian, bytes)?.iter().enumerate() {
+        let (offset, length) = segment.file_range(endian);
+        whole(format!("segment {index}"), offset, length)?;
+    }
+    // The loader does not need it, but it is the last thing in a file: without it the file is not what was built.
+    let length = u64::from(header.e_shentsize(endian)) * u64::from(header.e_shnum(endian));
+    whole("the table of sections".to_owned(), header.e_shoff(endian), length)
+}
+
+fn check_kind(header: &Header, bytes: &[u8]) -> Result<(), ElfError> {
+    let endian = header.endian()?;
+    let found = match header.e_type(endian) {
+        elf::ET_DYN if is_position_independent_executable(header, bytes)? => "a position-independent executable",
+        elf::ET_DYN => return Ok(()),
+        elf::ET_EXEC => "an executable",
+        elf::ET_REL => "an object file that is not linked",
+        elf::ET_CORE => "a core dump",
+        other => return Err(ElfError::OtherKind { found: format!("type {}", other.0) }),
+    };
+    Err(ElfError::OtherKind { found: found.to_owned() })
+}
+
+/// Such an executable has a shared object's type, and the loader refuses it by this flag as well.
+fn is_position_independent_executable(header: &Header, bytes: &[u8]) -> Result<bool, ElfError> {
+    let endian = header.endian()?;
+    for segment in header.program_headers(endian, bytes)? {
+        for entry in segment.dynamic(endian, bytes)?.into_iter().flatten() {
+            let value: u64 = entry.d_val(endian).into();
+            if entry.d_tag(endian) == elf::DT_FLAGS_1 && value & u64::from(elf::DF_1_PIE.0) != 0 {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// All dynamic symbols that are defined here, can be seen from outside, and have an entry's name; sorted.
+fn entries(header: &Header, bytes: &[u8]) -> Result<Vec<String>, ElfError> {
+    let endian = header.endian()?;
+    let symbols = header.sections(endian, bytes)?.symbols(endian, bytes, elf::SHT_DYNSYM)?;
+    let mut entries = Vec::new();
+    for symbol in symbols.iter() {
+        let exported = !symbol.is_undefined(endian) && !symbol.is_local() && symbol.st_visibility() == elf::STV_DEFAULT;
+        let name = symbols.symbol_name(endian, symbol)?;
+        if exported && name.starts_with(ENTRY_PREFIX.as_bytes()) {
+            entries.push(String::from_utf8_lossy(name).into_owned());
+        }
+    }
+    entries.sort_unstable();
+    Ok(entries)
+}
+
+fn list(differences: &[Difference]) -> String {
+    differences.iter().map(Difference::to_string).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first 64 bytes of an ELF file of this machine, without segments and sections.
+    fn header() -> Vec<u8> {
+        let mut bytes = vec![0; 64];
+        bytes[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1]);
+        bytes[16] = 3;
+        bytes[E_MACHINE..E_MACHINE + 2].copy_from_slice(&own_machine().expect("a known machine").to_le_bytes());
+        bytes[20] = 1;
+        bytes
+    }
+
+    fn text(bytes: &[u8]) -> String {
+        entry_symbol(bytes).expect_err("no plugin").to_string()
+    }
+
+    #[test]
+    fn another_kind_of_file_is_named_by_its_first_bytes() {
+        assert!(text(b"#!/bin/sh\n").contains("found 23 21 2f 62"));
+        assert!(text(b"").contains("an empty file"));
+    }
+
+    #[test]
+    fn every_field_of_another_machine_is_named() {
+        let mut bytes = header();
+        bytes[E_IDENT_CLASS] = 1;
+        bytes[E_IDENT_DATA] = 2;
+        bytes[E_MACHINE..E_MACHINE + 2].copy_from_slice(&elf::EM_S390.0.to_be_bytes());
+        let text = text(&bytes);
+        for part in ["found 32-bit", "found big-endian", "found s390x", std::env::consts::ARCH] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_ends_early_is_truncated_wherever_it_ends() {
+        let whole = header();
+        for length in 4..whole.len() {
+            assert!(text(&whole[..length]).contains("truncated"), "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn an_offset_that_overflows_is_truncated_too() {
+        let mut bytes = header();
+        bytes[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
+        bytes[54] = 56;
+        bytes[56] = 1;
+        assert!(text(&bytes).contains("the table of segments"));
+    }
+
+    #[test]
+    fn other_kinds_of_elf_files_are_named() {
+        for (kind, name) in [(1, "not linked"), (2, "an executable"), (4, "a core dump"), (9, "type 9")] {
+            let mut bytes = header();
+            bytes[16] = kind;
+            assert!(text(&bytes).contains(name));
+        }
+    }
+}

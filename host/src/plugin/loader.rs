@@ -1,0 +1,162 @@
+//! From a name in the configuration to an open library: find, gate, private copy, first look, open, agree.
+//!
+//! Each call of [`Library::open`] is a loaded copy of its own; nothing is cached, and nothing is ever closed, since what a
+//! library has handed out may live as long as the process.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use abi_stable::std_types::{RResult, RStr};
+use plugin_api::border::message::{decode, encode};
+use plugin_api::border::root::Fingerprint;
+use plugin_api::border::v1::component::{CreateSettings, LifeError};
+use plugin_api::border::v1::{HostV1, LoadedComponent};
+use plugin_api::error::Error;
+use plugin_api::export::{ConfigMistake, Plugin};
+
+use super::copy::{CopyError, private_copy};
+use super::gate::agreement::{Agreed, Interface, agree};
+use super::gate::first_look::{OWN_PROGRAM, first_look};
+use super::gate::handshake::{HandshakeError, Loaded};
+use super::gate::{self, Allowed, Digest, GateError, PluginsConfig};
+
+/// Why a plugin was not opened. Print the chain.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The gate refused it.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// It could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A plugin that is linked into this binary does not fit it.
+    #[error("the plugin '{package}', which is linked into this binary, does not fit this host")]
+    Linked {
+        /// Its crate.
+        package: &'static str,
+        /// What does not fit.
+        source: HandshakeError,
+    },
+    /// The dynamic loader gave code that is open already.
+    #[error("the dynamic loader took {} for a library that is open already: its code would be the old one", path.display())]
+    OldCode {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// Where a library's code came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, with links resolved.
+    pub path: PathBuf,
+    /// The hash of what was opened.
+    pub sha256: Digest,
+}
+
+/// A plugin that is open.
+pub struct Library {
+    agreed: Agreed,
+    /// `None` where it is linked into the binary.
+    origin: Option<Origin>,
+}
+
+/// The entries of all libraries that are open: two copies that are open at a time have two addresses.
+static OPEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+impl Library {
+    /// Opens a plugin by its name or path, after all of the gate's checks.
+    ///
+    /// `copies` is the private directory, `generation` the number of this copy.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]. A file that was opened before the error stays mapped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is opened; the copy is removed.
+    pub async fn open(
+        name: &str,
+        config: &PluginsConfig,
+        allowed: &Allowed,
+        copies: &Path,
+        generation: u64,
+    ) -> Result<Self, OpenError> {
+        let found = gate::find(Path::new(name), &config.search_dirs())?;
+        let admitted = gate::inspect(&found, config, allowed)?;
+        let copy = private_copy(&admitted, copies, generation)?;
+        if config.first_look {
+            first_look(Path::new(OWN_PROGRAM), copy.path(), &admitted.path, config.first_look_timeout).await?;
+        }
+        let misfit = |source| GateError::Handshake { path: admitted.path.clone(), source };
+        let loaded = Loaded::open(copy.verified_path()?, &admitted.entry_symbol).map_err(misfit)?;
+        remember(&loaded, &admitted.path)?;
+        let agreed = loaded.header().and_then(agree).map_err(misfit)?;
+        allowed.check(&admitted.path, None, &version_of(&agreed.fingerprint))?;
+        Ok(Self { agreed, origin: Some(Origin { path: admitted.path, sha256: admitted.sha256 }) })
+    }
+
+    /// Takes a plugin that is linked into this binary.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Linked`].
+    pub fn linked(plugin: &Plugin) -> Result<Self, OpenError> {
+        let header = (plugin.entry)().upgrade().map_err(HandshakeError::from);
+        let agreed = header.and_then(agree).map_err(|source| OpenError::Linked { package: plugin.package, source })?;
+        Ok(Self { agreed, origin: None })
+    }
+
+    /// How it was built.
+    pub fn fingerprint(&self) -> &Fingerprint {
+        &self.agreed.fingerprint
+    }
+
+    /// Where it came from; `None` where it is linked into the binary.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+
+    /// All mistakes in a component's own configuration.
+    ///
+    /// # Errors
+    ///
+    /// Where the plugin's answer cannot be read.
+    pub fn check_config(&self, config: &str) -> Result<Vec<ConfigMistake>, Error> {
+        let Interface::V1(table) = self.agreed.interface;
+        decode(&(table.check_config)(RStr::from_str(config)))
+    }
+
+    /// Makes a component of its configuration.
+    ///
+    /// # Errors
+    ///
+    /// As the author's constructor, its panic among them.
+    pub fn create(
+        &self,
+        config: &str,
+        host: HostV1,
+        settings: &CreateSettings,
+    ) -> Result<LoadedComponent, LifeError> {
+        let Interface::V1(table) = self.agreed.interface;
+        match (table.create)(RStr::from_str(config), host, encode(settings)) {
+            RResult::ROk(component) => Ok(LoadedComponent::new(component)),
+            RResult::RErr(message) => Err(decode(&message).map_err(LifeError::Failed)?),
+        }
+    }
+}
+
+fn remember(loaded: &Loaded, path: &Path) -> Result<(), OpenError> {
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if open.contains(&loaded.entry_address()) {
+        return Err(OpenError::OldCode { path: path.to_owned() });
+    }
+    open.push(loaded.entry_address());
+    Ok(())
+}
+
+/// The crate's version; one that is no version is the lowest, which any pin refuses.
+fn version_of(fingerprint: &Fingerprint) -> semver::Version {
+    fingerprint.version.parse().unwrap_or(semver::Version::new(0, 0, 0))
+}
