@@ -4,6 +4,7 @@ mod admin;
 mod connections;
 mod border;
 mod calls;
+mod call;
 mod etcd;
 mod panics;
 mod recovery;
