@@ -1,3 +1,4 @@
 //! Tests with a real etcd and real processes: one binary.
 
 mod etcd;
+mod gate;
