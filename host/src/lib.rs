@@ -6,3 +6,8 @@ pub mod config;
 pub mod plugin;
 pub mod telemetry;
 pub mod wire;
+pub mod discovery;
+pub mod etcd;
+pub mod session;
+pub mod lifecycle;
+pub mod serve;

@@ -1,6 +1,17 @@
-//! Plugins: how a file becomes a running component.
+//! Plugins: from a name in the configuration to a live component.
 //!
-//! [`gate`] decides whether a file may be opened at all, [`copy`] makes the private copy that is opened in its place.
+//! The gate decides what may be opened, the loader opens it, a [`Generation`] is a component of it with its ledger and its
+//! tasks. Not responsible for when a component is started or restarted: that is `supervise`.
 
 pub mod copy;
 pub mod gate;
+
+mod asked;
+mod generation;
+mod ledger;
+mod loader;
+mod tasks;
+
+pub use generation::{Generation, GenerationSettings};
+pub use ledger::{CallEntry, LedgerView};
+pub use loader::{Library, LoadError};

@@ -6,6 +6,7 @@
 //! * [`host`]: one host, what can be done to it and asked of it; [`config`] is its file, [`process`] one run of it
 //! * [`etcd`]: the server
 //! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
+//! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
 //! * [`eventually`](eventually()): waiting for a condition, with a limit
 //! * [`binary`]: the proof that what is tested is what was built
 
@@ -18,6 +19,7 @@ pub mod etcd;
 pub mod eventually;
 pub mod host;
 pub mod log;
+pub mod probe;
 pub mod process;
 
 pub use cluster::Cluster;

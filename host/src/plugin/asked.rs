@@ -1,0 +1,109 @@
+//! What a component asks of its host, answered from the parts that own it: links, metadata, tasks, logs.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use http::{Request, Response};
+use plugin_api::border::log::FfiRecord;
+use plugin_api::border::v1::host::{ChannelSide, HostSide, SpawnedTask};
+use plugin_api::channel::Target;
+use plugin_api::error::Error;
+use plugin_api::identity::Role;
+use plugin_api::metadata::{MetadataAnswer, MetadataEvent, MetadataRequest};
+use plugin_api::peers::{Peer, PeerEvent};
+use plugin_api::refusal::Refusal;
+use tonic::body::Body;
+use tower::ServiceExt as _;
+use tracing::Level;
+
+use super::generation::GenerationSettings;
+use super::tasks::Tasks;
+use crate::connections::Client;
+
+/// The host's side of one generation.
+pub(super) struct Asked {
+    settings: GenerationSettings,
+    tasks: Tasks,
+}
+
+impl Asked {
+    pub(super) fn new(settings: GenerationSettings, tasks: Tasks) -> Self {
+        Self { settings, tasks }
+    }
+}
+
+fn refused(refusal: Refusal) -> Error {
+    Error::new(refusal.reason.code(), refusal.message).with_reason(refusal.reason)
+}
+
+#[async_trait]
+impl HostSide for Asked {
+    fn channel(&self, target: Target) -> Arc<dyn ChannelSide> {
+        Arc::new(OwnedLink(self.settings.connections.client(&self.settings.role, target)))
+    }
+
+    fn peers(&self, role: &Role) -> Result<Vec<Peer>, Error> {
+        self.settings.connections.clients(&self.settings.role, role).map_err(refused)
+    }
+
+    fn watch_peers(&self, role: &Role) -> Result<BoxStream<'static, PeerEvent>, Error> {
+        let events = self.settings.connections.watch_clients(&self.settings.role, role).map_err(refused)?;
+        Ok(events.boxed())
+    }
+
+    async fn metadata(&self, request: MetadataRequest) -> Result<MetadataAnswer, Error> {
+        self.settings.metadata.handle(request).await
+    }
+
+    fn watch_metadata(&self, prefix: String) -> Result<BoxStream<'static, MetadataEvent>, Error> {
+        Ok(self.settings.metadata.watch(&prefix).boxed())
+    }
+
+    fn spawn(&self, name: &str, task: SpawnedTask) -> Box<dyn Fn() + Send + Sync> {
+        let abort = self.tasks.spawn(name, task);
+        Box::new(move || abort.cancel())
+    }
+
+    fn log(&self, record: &FfiRecord<'_>) {
+        // One callsite for each level: `tracing` wants a constant here. Module and spans go along as fields.
+        macro_rules! emit {
+            ($level:expr) => {
+                tracing::event!(
+                    target: "component",
+                    $level,
+                    role = %self.settings.role,
+                    generation = self.settings.generation,
+                    module = record.target.as_str(),
+                    spans = record.spans.as_str(),
+                    fields = record.fields.as_str(),
+                    "{}",
+                    record.message
+                )
+            };
+        }
+        match record.level() {
+            Level::ERROR => emit!(Level::ERROR),
+            Level::WARN => emit!(Level::WARN),
+            Level::INFO => emit!(Level::INFO),
+            Level::DEBUG => emit!(Level::DEBUG),
+            Level::TRACE => emit!(Level::TRACE),
+        }
+    }
+}
+
+/// A channel over a link of the host's.
+struct OwnedLink(Client);
+
+#[async_trait]
+impl ChannelSide for OwnedLink {
+    async fn call(&self, request: Request<Body>) -> Response<Body> {
+        let Ok(response) = self.0.clone().oneshot(request).await;
+        response
+    }
+
+    fn stop(&self) {
+        self.0.stop();
+    }
+}

@@ -1,0 +1,106 @@
+//! The listener: one for all components of a host, beside the host's own service, health and reflection.
+//!
+//! Not responsible for how a component stands (`lifecycle`) nor for its code (`plugin`): it routes by gRPC service name to
+//! what [`Served`] says.
+
+mod dispatch;
+mod health;
+mod host_service;
+mod served;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+pub use dispatch::{Dispatch, Own};
+pub use served::{Member, SameService, Served, Serving, Table};
+
+use crate::wire::v1::host_server::HostServer;
+use host_service::HostService;
+
+/// What a stream and a connection may have under way before the receiver takes it: enough for a fast local network, and a
+/// bound on what a slow reader costs.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Callers that vanished without a word are let go after these.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The listener failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It could not be bound.
+    #[error("cannot listen on {address} (server.listen)")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// It ended.
+    #[error("the listener failed")]
+    Failed {
+        /// tonic's words.
+        source: tonic::transport::Error,
+    },
+}
+
+/// Binds the listener; nothing is answered before [`run`].
+///
+/// # Errors
+///
+/// [`ServeError::Bind`].
+pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Bind { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Serves until `drain` ends; then callers are told with GOAWAY, and it returns when the last call has ended.
+///
+/// # Errors
+///
+/// [`ServeError::Failed`].
+///
+/// # Cancel safety
+///
+/// Connections are closed with it.
+pub async fn run(
+    listener: TcpListener,
+    own: Arc<Own>,
+    served: Served,
+    drain: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    // Owned by this function: they end when it does, by the guard or by the wait.
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let _ended = stop.clone().drop_guard();
+    health::follow(&served, &reporter, &tasks, &stop);
+    let host = HostServer::new(HostService::new(own.clone(), served.clone()));
+    let routes = Routes::new(host).add_service(health);
+    let routes = Routes::from(routes.into_axum_router().fallback_service(Dispatch::new(own, served)));
+    let result = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .tcp_nodelay(true)
+        .add_routes(routes.prepare())
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain)
+        .await
+        .map_err(|source| ServeError::Failed { source });
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    result
+}

@@ -1,0 +1,58 @@
+//! `grpc.health.v1`: each service is SERVING while its component is Healthy, or Stopping and not yet draining.
+
+use plugin_api::identity::Role;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::served::Served;
+use crate::lifecycle::{State, Status};
+
+/// Follows each component, in a task of its own that ends with `stop`.
+pub fn follow(served: &Served, reporter: &HealthReporter, tasks: &TaskTracker, stop: &CancellationToken) {
+    for (role, member) in &served.table().members {
+        let one = One { role: role.clone(), served: served.clone(), reporter: reporter.clone() };
+        let (status, stop) = (member.status.clone(), stop.clone());
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = one.follow(status) => {}
+            }
+        });
+    }
+}
+
+struct One {
+    role: Role,
+    served: Served,
+    reporter: HealthReporter,
+}
+
+impl One {
+    async fn follow(self, mut status: watch::Receiver<Status>) {
+        loop {
+            let serving = is_serving(&status.borrow_and_update().state);
+            let table = self.served.table();
+            let own = table.services.iter().filter(|(_, role)| **role == self.role);
+            for (service, _) in own {
+                self.reporter.set_service_status(service, serving_status(serving)).await;
+            }
+            // The empty name is the host as a whole.
+            let all = table.members.values().all(|member| is_serving(&member.status.borrow().state));
+            self.reporter.set_service_status("", serving_status(all)).await;
+            if status.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn is_serving(state: &State) -> bool {
+    matches!(state, State::Healthy | State::Stopping { draining: false })
+}
+
+fn serving_status(serving: bool) -> ServingStatus {
+    if serving { ServingStatus::Serving } else { ServingStatus::NotServing }
+}

@@ -1,0 +1,139 @@
+//! What this host serves: which component answers for which gRPC service, and how each stands.
+//!
+//! `supervise` writes it, `serve::dispatch` and the host's own service read it, for every call without a lock.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use plugin_api::identity::Role;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::lifecycle::Status;
+use crate::plugin::Generation;
+
+/// All components of this host, as calls see them. Cheap to clone.
+#[derive(Clone)]
+pub struct Served {
+    table: Arc<ArcSwap<Table>>,
+    // Held while a new table is made of the present one; never while a call is served.
+    change: Arc<Mutex<()>>,
+}
+
+/// One state of [`Served`].
+#[derive(Clone, Default)]
+pub struct Table {
+    /// The host's components.
+    pub members: BTreeMap<Role, Member>,
+    /// By gRPC service name.
+    pub services: BTreeMap<String, Role>,
+    /// Reflection for all of them.
+    pub reflection: Option<Routes>,
+}
+
+/// One component.
+#[derive(Clone)]
+pub struct Member {
+    /// How it stands.
+    pub status: watch::Receiver<Status>,
+    /// Who answers; `None` until its `start` has returned.
+    pub serving: Option<Serving>,
+}
+
+/// A started component.
+#[derive(Clone)]
+pub struct Serving {
+    /// The component.
+    pub generation: Generation,
+    /// The names of its services.
+    pub services: Vec<String>,
+    /// Encoded `FileDescriptorSet`s of their messages.
+    pub descriptor_sets: Arc<Vec<Vec<u8>>>,
+    /// Cuts what still runs.
+    pub cut: CancellationToken,
+}
+
+/// Two components of a host have a service of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the components '{one}' and '{other}' both serve '{service}': a host can route it to one of them only")]
+pub struct SameService {
+    one: Role,
+    other: Role,
+    service: String,
+}
+
+impl Served {
+    /// These components, none of them started.
+    pub fn new(members: impl IntoIterator<Item = (Role, watch::Receiver<Status>)>) -> Self {
+        let members =
+            members.into_iter().map(|(role, status)| (role, Member { status, serving: None })).collect();
+        let table = Table { members, ..Table::default() };
+        Self { table: Arc::new(ArcSwap::from_pointee(table)), change: Arc::default() }
+    }
+
+    /// The present state.
+    pub fn table(&self) -> Arc<Table> {
+        self.table.load_full()
+    }
+
+    /// Takes up a started component in one atomic change of the routes; what was there for its role goes.
+    ///
+    /// # Errors
+    ///
+    /// [`SameService`], with nothing changed.
+    pub fn begin(&self, role: &Role, serving: Serving) -> Result<(), SameService> {
+        let _changing = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = Table::clone(&self.table());
+        table.services.retain(|_, other| other != role);
+        for service in &serving.services {
+            if let Some(one) = table.services.insert(service.clone(), role.clone()) {
+                return Err(SameService { one, other: role.clone(), service: service.clone() });
+            }
+        }
+        if let Some(member) = table.members.get_mut(role) {
+            member.serving = Some(serving);
+        }
+        table.reflection = reflection(&table);
+        self.table.store(Arc::new(table));
+        Ok(())
+    }
+
+    /// A component is gone: its services stay known, so that a call of them is told how it stands.
+    pub fn end(&self, role: &Role) {
+        let _changing = self.change.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = Table::clone(&self.table());
+        if let Some(member) = table.members.get_mut(role) {
+            member.serving = None;
+        }
+        self.table.store(Arc::new(table));
+    }
+}
+
+/// Reflection (v1 and v1alpha) over all started components and the host's own services.
+fn reflection(table: &Table) -> Option<Routes> {
+    let sets: Vec<Arc<Vec<Vec<u8>>>> = table
+        .members
+        .values()
+        .filter_map(|member| member.serving.as_ref())
+        .map(|serving| serving.descriptor_sets.clone())
+        .collect();
+    let builder = || {
+        let mut builder = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(crate::wire::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
+        for set in sets.iter().flat_map(|sets| sets.iter()) {
+            builder = builder.register_encoded_file_descriptor_set(set);
+        }
+        builder
+    };
+    let (v1, v1alpha) = match (builder().build_v1(), builder().build_v1alpha()) {
+        (Ok(v1), Ok(v1alpha)) => (v1, v1alpha),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::warn!(%error, "a component's message descriptors cannot be read: no reflection");
+            return None;
+        }
+    };
+    Some(Routes::new(v1).add_service(v1alpha).prepare())
+}
