@@ -2,12 +2,13 @@
 
 pub mod admin;
 pub mod cluster;
+pub mod connections;
 pub mod config;
-pub mod plugin;
-pub mod telemetry;
-pub mod wire;
 pub mod discovery;
 pub mod etcd;
-pub mod session;
 pub mod lifecycle;
+pub mod plugin;
 pub mod serve;
+pub mod session;
+pub mod telemetry;
+pub mod wire;

@@ -14,4 +14,4 @@ mod tasks;
 
 pub use generation::{Generation, GenerationSettings};
 pub use ledger::{CallEntry, LedgerView};
-pub use loader::{Library, LoadError};
+pub use loader::{Library, OpenError, Origin};

@@ -106,6 +106,22 @@ pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, BadMetadata> {
     read(headers, &metadata::TIMEOUT, "duration of gRPC's", parse_timeout)
 }
 
+/// Limits how long a call may last.
+pub fn set_timeout(headers: &mut HeaderMap, timeout: Duration) {
+    // The value has at most eight digits; the finest unit that fits, rounded up: nobody gets less time than was given.
+    const MOST: u128 = 99_999_999;
+    let nanoseconds = timeout.as_nanos();
+    let units = [("n", 1), ("u", 1_000), ("m", 1_000_000), ("S", 1_000_000_000), ("M", 60_000_000_000)];
+    let text = units
+        .into_iter()
+        .map(|(unit, size)| (unit, nanoseconds.div_ceil(size)))
+        .find(|(_, count)| *count <= MOST)
+        .map_or_else(|| format!("{MOST}H"), |(unit, count)| format!("{count}{unit}"));
+    if let Ok(value) = HeaderValue::try_from(text) {
+        headers.insert(metadata::TIMEOUT, value);
+    }
+}
+
 fn parse_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -219,6 +235,23 @@ mod tests {
             let value = HeaderValue::from_bytes(bad.as_bytes()).expect("a header's value");
             let headers = HeaderMap::from_iter([(metadata::TIMEOUT, value)]);
             assert!(timeout(&headers).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_timeout_survives_the_wire() {
+        for (timeout, text) in [
+            (Duration::ZERO, "0n"),
+            (Duration::from_millis(50), "50000000n"),
+            (Duration::from_millis(1500), "1500000u"),
+            (Duration::from_secs(60 * 60 * 24), "86400000m"),
+            (Duration::from_secs(60 * 60 * 24 * 365), "31536000S"),
+            (Duration::MAX, "99999999H"),
+        ] {
+            let mut sent = HeaderMap::new();
+            set_timeout(&mut sent, timeout);
+            assert_eq!(sent.get(metadata::TIMEOUT).map(HeaderValue::as_bytes), Some(text.as_bytes()));
+            assert!(timeout == Duration::MAX || super::timeout(&sent) == Ok(Some(timeout)), "{text}");
         }
     }
 

@@ -68,11 +68,11 @@ impl Generation {
             role: settings.role.clone(),
             generation: settings.generation,
             log_level: settings.log_level,
-            linked: false,
+            linked: library.origin().is_none(),
         };
         let (generation, runtime) = (settings.generation, settings.runtime.clone());
         let host = HostV1::new(Arc::new(Asked::new(settings, tasks.clone())), runtime.clone());
-        let component = library.create(config, host, create)?;
+        let component = library.create(config, host, &create)?;
         let descriptor = component.descriptor()?;
         Ok(Self { inner: Arc::new(Inner { component, descriptor, generation, runtime, ledger, tasks }) })
     }

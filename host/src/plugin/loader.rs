@@ -1,141 +1,121 @@
-//! Opening a plugin: from a file or from the binary itself, to the table of an interface.
+//! From a name in the configuration to an open library: find, gate, private copy, first look, open, agree.
 //!
-//! Nothing here is cached: each call of [`Library::open`] is a loaded copy of its own. What may be opened at all is decided
-//! before, by the gate.
-
-#![allow(unsafe_code, reason = "a library is loaded and its entry symbol called here, and nowhere else in the host")]
+//! Each call of [`Library::open`] is a loaded copy of its own; nothing is cached, and nothing is ever closed, since what a
+//! library has handed out may live as long as the process.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
-use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
-use abi_stable::library::{AbiHeaderRef, LibraryError};
-use abi_stable::std_types::RResult;
-use abi_stable::{StableAbi as _, std_types::RStr};
-use libloading::os::unix::{Library as Handle, RTLD_LOCAL, RTLD_NOW};
+use abi_stable::std_types::{RResult, RStr};
 use plugin_api::border::message::{decode, encode};
-use plugin_api::border::root::{Entry, Fingerprint, RootRef};
+use plugin_api::border::root::Fingerprint;
 use plugin_api::border::v1::component::{CreateSettings, LifeError};
-use plugin_api::border::v1::{self, HostV1, LoadedComponent, PluginV1};
+use plugin_api::border::v1::{HostV1, LoadedComponent};
 use plugin_api::error::Error;
 use plugin_api::export::{ConfigMistake, Plugin};
 
-/// Why a library could not be opened.
+use super::copy::{CopyError, private_copy};
+use super::gate::agreement::{Agreed, Interface, agree};
+use super::gate::first_look::{OWN_PROGRAM, first_look};
+use super::gate::handshake::{HandshakeError, Loaded};
+use super::gate::{self, Allowed, Digest, GateError, PluginsConfig};
+
+/// Why a plugin was not opened. Print the chain.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The dynamic loader refused it.
-    #[error("the dynamic loader cannot open {}", path.display())]
-    Open {
+pub enum OpenError {
+    /// The gate refused it.
+    #[error(transparent)]
+    Gate(#[from] GateError),
+    /// It could not be copied.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// A plugin that is linked into this binary does not fit it.
+    #[error("the plugin '{package}', which is linked into this binary, does not fit this host")]
+    Linked {
+        /// Its crate.
+        package: &'static str,
+        /// What does not fit.
+        source: HandshakeError,
+    },
+    /// The dynamic loader gave code that is open already.
+    #[error("the dynamic loader took {} for a library that is open already: its code would be the old one", path.display())]
+    OldCode {
         /// The file.
         path: PathBuf,
-        /// The loader's words.
-        source: libloading::Error,
-    },
-    /// There is no such symbol.
-    #[error("{} has no symbol '{symbol}'", path.display())]
-    Symbol {
-        /// The file.
-        path: PathBuf,
-        /// The entry symbol.
-        symbol: String,
-        /// The loader's words.
-        source: libloading::Error,
-    },
-    /// abi_stable refused it: another version of its own format, or another layout of the root module.
-    #[error("the plugin's root module is not the one that this host knows (expected root version 1.0.0 of abi_stable {}): {source}", plugin_api::border::root::abi_stable_version())]
-    Root {
-        /// abi_stable's words.
-        source: LibraryError,
-    },
-    /// The fingerprint is no fingerprint.
-    #[error("the plugin's fingerprint cannot be read: '{text}'")]
-    Fingerprint {
-        /// What it gave.
-        text: String,
-        /// What is wrong with it.
-        source: serde_json::Error,
-    },
-    /// A panic in it would end the process.
-    #[error("the plugin is built with panic = \"{found}\": expected \"unwind\", since a panic in it would end this host; remove `panic` from its Cargo profile")]
-    Panic {
-        /// Its strategy.
-        found: String,
-    },
-    /// No interface in common.
-    #[error("the plugin has the interfaces {found:?} (plugin-api {plugin_api}); this host knows {known}: build it with a plugin-api of this host's version")]
-    Interface {
-        /// What the plugin has.
-        found: Vec<u32>,
-        /// With which crate it was built.
-        plugin_api: String,
-        /// What this host has.
-        known: u32,
-    },
-    /// The interface has the number, but not the layout.
-    #[error("the layout of interface {number} differs: {differences}")]
-    Layout {
-        /// The interface's number.
-        number: u32,
-        /// abi_stable's words.
-        differences: String,
     },
 }
 
-/// A plugin that is open. It is never closed: what it has handed out may live as long as the process.
-pub struct Library {
-    fingerprint: Fingerprint,
-    table: &'static PluginV1,
-    /// Linked into the binary, not loaded.
-    linked: bool,
+/// Where a library's code came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, with links resolved.
+    pub path: PathBuf,
+    /// The hash of what was opened.
+    pub sha256: Digest,
 }
+
+/// A plugin that is open.
+pub struct Library {
+    agreed: Agreed,
+    /// `None` where it is linked into the binary.
+    origin: Option<Origin>,
+}
+
+/// The entries of all libraries that are open: two copies that are open at a time have two addresses.
+static OPEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 
 impl Library {
-    /// Opens a file as a loaded copy of its own: for that, the path must be one that was never opened before.
+    /// Opens a plugin by its name or path, after all of the gate's checks.
+    ///
+    /// `copies` is the private directory, `generation` the number of this copy.
     ///
     /// # Errors
     ///
-    /// [`LoadError`], which names what was expected and found. The file stays mapped then.
-    pub fn open(path: &Path, symbol: &str) -> Result<Self, LoadError> {
-        // SAFETY: opening runs the library's constructors. The gate has looked at the file, in another process too; a
-        // plugin is trusted code of this host's operator.
-        let handle = unsafe { Handle::open(Some(path), RTLD_NOW | RTLD_LOCAL) }
-            .map_err(|source| LoadError::Open { path: path.to_owned(), source })?;
-        // SAFETY: the name is reserved for entry symbols of this type.
-        let entry = unsafe { handle.get::<Entry>(symbol.as_bytes()) }.map(|symbol| *symbol);
-        // abi_stable keeps pointers into the library, and so does every object that it hands out: never unmapped.
-        std::mem::forget(handle);
-        let entry = entry.map_err(|source| {
-            LoadError::Symbol { path: path.to_owned(), symbol: symbol.to_owned(), source }
-        })?;
-        Self::from_header(entry(), false)
+    /// [`OpenError`]. A file that was opened before the error stays mapped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is opened; the copy is removed.
+    pub async fn open(
+        name: &str,
+        config: &PluginsConfig,
+        allowed: &Allowed,
+        copies: &Path,
+        generation: u64,
+    ) -> Result<Self, OpenError> {
+        let found = gate::find(Path::new(name), &config.search_dirs())?;
+        let admitted = gate::inspect(&found, config, allowed)?;
+        let copy = private_copy(&admitted, copies, generation)?;
+        if config.first_look {
+            first_look(Path::new(OWN_PROGRAM), copy.path(), &admitted.path, config.first_look_timeout).await?;
+        }
+        let misfit = |source| GateError::Handshake { path: admitted.path.clone(), source };
+        let loaded = Loaded::open(copy.verified_path()?, &admitted.entry_symbol).map_err(misfit)?;
+        remember(&loaded, &admitted.path)?;
+        let agreed = loaded.header().and_then(agree).map_err(misfit)?;
+        allowed.check(&admitted.path, None, &version_of(&agreed.fingerprint))?;
+        Ok(Self { agreed, origin: Some(Origin { path: admitted.path, sha256: admitted.sha256 }) })
     }
 
     /// Takes a plugin that is linked into this binary.
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
-    pub fn linked(plugin: &Plugin) -> Result<Self, LoadError> {
-        Self::from_header((plugin.entry)(), true)
-    }
-
-    fn from_header(header: AbiHeaderRef, linked: bool) -> Result<Self, LoadError> {
-        let root: RootRef = header
-            .upgrade()
-            .and_then(abi_stable::library::LibHeader::init_root_module)
-            .map_err(|source| LoadError::Root { source })?;
-        let text = root.fingerprint()().into_string();
-        let fingerprint: Fingerprint =
-            serde_json::from_str(&text).map_err(|source| LoadError::Fingerprint { text, source })?;
-        if fingerprint.panic != "unwind" {
-            return Err(LoadError::Panic { found: fingerprint.panic });
-        }
-        let table = interface(&root, &fingerprint)?;
-        Ok(Self { fingerprint, table, linked })
+    /// [`OpenError::Linked`].
+    pub fn linked(plugin: &Plugin) -> Result<Self, OpenError> {
+        let header = (plugin.entry)().upgrade().map_err(HandshakeError::from);
+        let agreed = header.and_then(agree).map_err(|source| OpenError::Linked { package: plugin.package, source })?;
+        Ok(Self { agreed, origin: None })
     }
 
     /// How it was built.
     pub fn fingerprint(&self) -> &Fingerprint {
-        &self.fingerprint
+        &self.agreed.fingerprint
+    }
+
+    /// Where it came from; `None` where it is linked into the binary.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
     }
 
     /// All mistakes in a component's own configuration.
@@ -144,12 +124,8 @@ impl Library {
     ///
     /// Where the plugin's answer cannot be read.
     pub fn check_config(&self, config: &str) -> Result<Vec<ConfigMistake>, Error> {
-        decode(&(self.table.check_config)(RStr::from_str(config)))
-    }
-
-    /// The JSON schema of its configuration.
-    pub fn schema(&self) -> String {
-        (self.table.schema)().into_string()
+        let Interface::V1(table) = self.agreed.interface;
+        decode(&(table.check_config)(RStr::from_str(config)))
     }
 
     /// Makes a component of its configuration.
@@ -161,26 +137,26 @@ impl Library {
         &self,
         config: &str,
         host: HostV1,
-        mut settings: CreateSettings,
+        settings: &CreateSettings,
     ) -> Result<LoadedComponent, LifeError> {
-        settings.linked = self.linked;
-        match (self.table.create)(RStr::from_str(config), host, encode(&settings)) {
+        let Interface::V1(table) = self.agreed.interface;
+        match (table.create)(RStr::from_str(config), host, encode(settings)) {
             RResult::ROk(component) => Ok(LoadedComponent::new(component)),
             RResult::RErr(message) => Err(decode(&message).map_err(LifeError::Failed)?),
         }
     }
 }
 
-/// The newest interface that both have: there is one so far.
-fn interface(root: &RootRef, fingerprint: &Fingerprint) -> Result<&'static PluginV1, LoadError> {
-    let Some(interface) = root.interface()(v1::NUMBER).into_option() else {
-        let (found, plugin_api) = (fingerprint.interfaces.clone(), fingerprint.plugin_api.clone());
-        return Err(LoadError::Interface { found, plugin_api, known: v1::NUMBER });
-    };
-    check_layout_compatibility(PluginV1::LAYOUT, interface.layout).map_err(|differences| LoadError::Layout {
-        number: v1::NUMBER,
-        differences: differences.to_string(),
-    })?;
-    // SAFETY: the layout behind this number has just been found to be that of `PluginV1`, and the library is never unmapped.
-    Ok(unsafe { &*interface.table.cast::<PluginV1>() })
+fn remember(loaded: &Loaded, path: &Path) -> Result<(), OpenError> {
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if open.contains(&loaded.entry_address()) {
+        return Err(OpenError::OldCode { path: path.to_owned() });
+    }
+    open.push(loaded.entry_address());
+    Ok(())
+}
+
+/// The crate's version; one that is no version is the lowest, which any pin refuses.
+fn version_of(fingerprint: &Fingerprint) -> semver::Version {
+    fingerprint.version.parse().unwrap_or(semver::Version::new(0, 0, 0))
 }

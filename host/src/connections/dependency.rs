@@ -1,0 +1,197 @@
+//! One role that is followed: what its driver publishes, and what calls, listeners and people read.
+//!
+//! The driver alone writes. A reader never waits for another and never holds the driver up.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use plugin_api::descriptor::Kind;
+use plugin_api::identity::{Role, ServerId};
+use plugin_api::peers::{Peer, PeerChange, PeerLink, PeerSession};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::events::Events;
+use super::link::Link;
+use super::peer::{Departure, LinkState, PeerState};
+use crate::cluster::{PeerSessionEntry, PeerTable};
+
+/// A followed role.
+pub(super) struct Followed {
+    /// The role.
+    pub role: Role,
+    /// The role's peers as they are now.
+    view: watch::Sender<Arc<RoleView>>,
+    /// Locked while a view and its events are published, so that a listener that begins sees each change exactly once:
+    /// in its first table, or as an event.
+    events: Mutex<Events>,
+    /// Counts the calls to a node role, to take its peers in turn.
+    turn: AtomicUsize,
+}
+
+/// A role's peers as they are at one moment.
+#[derive(Clone)]
+pub(super) struct RoleView {
+    /// The table that it follows; of it only revision and age are used here.
+    pub table: Arc<PeerTable>,
+    /// All peers that are in the table.
+    pub peers: BTreeMap<ServerId, Arc<PeerView>>,
+    /// Those that have gone lately.
+    pub gone: BTreeMap<ServerId, Gone>,
+}
+
+/// One peer as it is at one moment.
+#[derive(Clone)]
+pub(super) struct PeerView {
+    /// Its session.
+    pub entry: Arc<PeerSessionEntry>,
+    /// How it stands.
+    pub state: PeerState,
+    /// The link, where calls can be sent.
+    pub link: Option<Arc<Link>>,
+    /// What outlives each view of it.
+    pub shared: Arc<PeerShared>,
+}
+
+/// What is one for all views of a peer.
+pub(super) struct PeerShared {
+    /// Cancelled when its running calls are to end at once.
+    pub cut: CancellationToken,
+    /// Calls that run on its links.
+    pub running: AtomicUsize,
+    /// Dials so far.
+    pub dials: AtomicU64,
+}
+
+/// A peer that has gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone {
+    /// How.
+    pub departure: Departure,
+    /// When.
+    pub since: Instant,
+}
+
+impl Followed {
+    /// A role of which nothing is known yet.
+    pub fn new(role: Role) -> Self {
+        let table = Arc::new(PeerTable::unknown(role.clone()));
+        let view = RoleView { table, peers: BTreeMap::new(), gone: BTreeMap::new() };
+        Self {
+            role,
+            view: watch::Sender::new(Arc::new(view)),
+            events: Mutex::new(Events::new()),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// The peers now.
+    pub fn view(&self) -> Arc<RoleView> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Follows the peers.
+    pub fn watch(&self) -> watch::Receiver<Arc<RoleView>> {
+        self.view.subscribe()
+    }
+
+    /// Publishes a view and what changed with it, as one.
+    pub fn publish(&self, view: RoleView, changes: Vec<PeerChange>) {
+        let mut events = self.events();
+        let revision = view.table.revision;
+        self.view.send_replace(Arc::new(view));
+        for change in changes {
+            events.publish(&self.role, revision, change);
+        }
+    }
+
+    /// The events, to be locked for a moment only.
+    pub fn events(&self) -> MutexGuard<'_, Events> {
+        // A panic while it was locked leaves whole events behind: each is published by one push.
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peer of a role's next call: the active coordinator; of nodes, any that can be called, in turn.
+    pub fn choose(&self, view: &RoleView, kind: Kind) -> Option<Arc<PeerView>> {
+        match kind {
+            Kind::Coordinator => view.active().cloned(),
+            Kind::Node => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                view.in_turn(turn).cloned()
+            }
+        }
+    }
+}
+
+impl RoleView {
+    /// The active holder of a coordinator role.
+    pub fn active(&self) -> Option<&Arc<PeerView>> {
+        let holders = || self.peers.values().filter(|peer| !peer.entry.standby);
+        holders().find(|peer| peer.entry.record.exclusive).or_else(|| holders().next())
+    }
+
+    /// The peer of a node role whose turn it is: of those that can be called; else of those that still can, though they
+    /// are stopping; else the one that is nearest to it.
+    fn in_turn(&self, turn: usize) -> Option<&Arc<PeerView>> {
+        let rank = |peer: &Arc<PeerView>| match (peer.state.session.kind(), &peer.state.link) {
+            (PeerSession::Live, LinkState::Ready { .. }) => 0,
+            (PeerSession::Stopping, LinkState::Ready { .. }) => 1,
+            (PeerSession::Live, LinkState::Draining { .. }) => 2,
+            (_, LinkState::Connecting { .. }) => 3,
+            (_, LinkState::Retrying { .. }) => 4,
+            _ => 5,
+        };
+        let serving = || self.peers.values().filter(|peer| !peer.entry.standby);
+        let best = serving().map(rank).min()?;
+        let candidates: Vec<_> = serving().filter(|peer| rank(peer) == best).collect();
+        candidates.get(turn % candidates.len()).copied()
+    }
+
+    /// All peers, for a component.
+    pub fn list(&self) -> Vec<Peer> {
+        self.peers.values().map(|peer| peer.describe(&self.table.role)).collect()
+    }
+}
+
+impl PeerView {
+    /// Can it be called now, by anybody who does not mean just this one?
+    pub fn is_callable(&self) -> bool {
+        self.state.session.kind() == PeerSession::Live
+            && matches!(self.state.link, LinkState::Ready { .. })
+            && !self.entry.standby
+    }
+
+    /// Has it said that it will stop?
+    pub fn is_stopping(&self) -> bool {
+        self.state.session.kind() == PeerSession::Stopping
+    }
+
+    /// The peer, for a component.
+    pub fn describe(&self, role: &Role) -> Peer {
+        describe(role, &self.entry, self.state.session.kind(), self.state.link.kind())
+    }
+}
+
+/// A peer, for a component.
+pub(super) fn describe(role: &Role, entry: &PeerSessionEntry, session: PeerSession, link: PeerLink) -> Peer {
+    Peer {
+        role: role.clone(),
+        server_id: entry.server_id(),
+        address: entry.record.address.clone(),
+        version: entry.record.version.clone(),
+        labels: entry.record.server_labels.clone(),
+        standby: entry.standby,
+        session,
+        link,
+        registration: entry.registration,
+    }
+}
+
+impl PeerShared {
+    /// Of a new peer. What is cut when the role is let go is cut for the peer, too.
+    pub fn new(role: &CancellationToken) -> Self {
+        Self { cut: role.child_token(), running: AtomicUsize::new(0), dials: AtomicU64::new(0) }
+    }
+}

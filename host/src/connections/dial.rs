@@ -1,0 +1,206 @@
+//! One dial: from the address to the proof that the right peer answers, under one deadline.
+//!
+//! TCP, HTTP/2 and the answer to `GetIdentity` must all come in time: a peer that accepts and stays silent is not
+//! connected. When to dial, and what its outcome means, is the state machine's business.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use plugin_api::error::chain;
+use plugin_api::identity::{Role, ServerId};
+use plugin_api::state::StateCode;
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::body::Body;
+use tonic::{Code, Status};
+
+use super::ConnectionsConfig;
+use super::link::{Link, LinkEnd, SendFailure};
+use crate::wire::v1::host_client::HostClient;
+use crate::wire::v1::{GetIdentityRequest, GetIdentityResponse};
+
+/// A dial that has been silent for so long costs nothing but its socket: it makes room for the next one, so that peers
+/// that do not answer cannot keep others from being dialled.
+const SHARE_OF_A_START: Duration = Duration::from_millis(250);
+
+/// Who is to answer.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    /// The cluster.
+    pub cluster: String,
+    /// The role.
+    pub role: Role,
+    /// The host process.
+    pub server_id: ServerId,
+}
+
+/// A link that was opened, with its end.
+pub struct Opened {
+    /// To send on.
+    pub link: Arc<Link>,
+    /// To wait for its end.
+    pub end: LinkEnd,
+    /// Closes the link, unless it is disarmed: a dial that is cancelled leaves nothing behind.
+    pub abandoned: DropGuard,
+}
+
+/// How a dial came out.
+pub enum Dialled {
+    /// The right one, and to be called; `verified` is false for a foreign server that cannot say who it is.
+    Proved {
+        /// The link.
+        opened: Opened,
+        /// It said who it is.
+        verified: bool,
+    },
+    /// The right one, but its role is not to be called yet: to be asked again over the same link.
+    NotYet {
+        /// The link.
+        opened: Opened,
+        /// What it says of its role.
+        code: StateCode,
+    },
+    /// Somebody else.
+    Mismatch(String),
+    /// Nobody, in time.
+    Failed(String),
+}
+
+/// Dials `address` and asks who is there.
+pub async fn dial(
+    address: String,
+    expected: Expected,
+    close: CancellationToken,
+    limit: Duration,
+    starts: Arc<Semaphore>,
+    config: Arc<ConnectionsConfig>,
+) -> Dialled {
+    // The semaphore is never closed; without a permit the dial would only be one more than was asked for.
+    let mut permit = starts.acquire_owned().await.ok();
+    let attempt = async {
+        let abandoned = close.clone().drop_guard();
+        let (link, end) = match Link::open(&address, close, &config).await {
+            Ok(opened) => opened,
+            Err(error) => return Dialled::Failed(chain(&error)),
+        };
+        prove(Opened { link: Arc::new(link), end, abandoned }, &expected, Duration::ZERO).await
+    };
+    let attempt = tokio::time::timeout(limit, attempt);
+    tokio::pin!(attempt);
+    let outcome = tokio::select! {
+        outcome = &mut attempt => outcome,
+        () = tokio::time::sleep(SHARE_OF_A_START) => {
+            permit.take();
+            attempt.await
+        }
+    };
+    outcome.unwrap_or_else(|_| Dialled::Failed(format!("{address} did not prove itself within {limit:?}")))
+}
+
+/// Asks again over a link that is there; the peer may hold its answer until its role is to be called.
+pub async fn ask_again(opened: Opened, expected: Expected, delay: Duration, config: Arc<ConnectionsConfig>) -> Dialled {
+    tokio::time::sleep(delay).await;
+    let hold = config.connect_timeout;
+    // The peer holds its answer for as long as one dial may take; the answer itself has the same time once more.
+    let limit = hold * 2;
+    tokio::time::timeout(limit, prove(opened, &expected, hold))
+        .await
+        .unwrap_or_else(|_| Dialled::Failed(format!("it did not say again who it is within {limit:?}")))
+}
+
+async fn prove(mut opened: Opened, expected: &Expected, hold: Duration) -> Dialled {
+    let mut client = HostClient::new(LinkService(Arc::clone(&opened.link)));
+    let wait_ms = i64::try_from(hold.as_millis()).unwrap_or(i64::MAX);
+    let request = GetIdentityRequest { wait_ms, role: expected.role.to_string() };
+    let answer = tokio::select! {
+        answer = client.get_identity(request) => answer,
+        ended = opened.end.ended() => return Dialled::Failed(format!("the link ended before its proof: {ended:?}")),
+    };
+    match answer {
+        Ok(answer) => judge(opened, expected, answer.into_inner()),
+        Err(status) if status.code() == Code::Unimplemented => Dialled::Proved { opened, verified: false },
+        Err(status) => Dialled::Failed(format!("it does not say who it is: {:?}: {}", status.code(), status.message())),
+    }
+}
+
+fn judge(opened: Opened, expected: &Expected, answer: GetIdentityResponse) -> Dialled {
+    match standing(expected, &answer) {
+        Err(mismatch) => Dialled::Mismatch(mismatch),
+        Ok(code @ (StateCode::Initializing | StateCode::Abnormal)) => Dialled::NotYet { opened, code },
+        Ok(StateCode::Healthy | StateCode::StandBy | StateCode::Stopping) => Dialled::Proved { opened, verified: true },
+    }
+}
+
+/// What the answer says of the role that was expected there, or who answered instead.
+fn standing(expected: &Expected, answer: &GetIdentityResponse) -> Result<StateCode, String> {
+    let Expected { cluster, role, server_id } = expected;
+    if answer.cluster != *cluster {
+        return Err(format!("the cluster '{}' answers, '{cluster}' was meant", answer.cluster));
+    }
+    if answer.server_id != server_id.0 {
+        return Err(format!("server {} answers, {server_id} was meant", answer.server_id));
+    }
+    let played = answer.roles.iter().find(|played| played.role == role.as_str());
+    played
+        .map(|played| played.state_code().into())
+        .ok_or_else(|| format!("server {server_id} answers, but does not play the role {role}"))
+}
+
+/// The tower service over a bare link, for the host's own questions.
+#[derive(Clone)]
+struct LinkService(Arc<Link>);
+
+impl tower::Service<Request<Body>> for LinkService {
+    type Response = Response<Body>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Status>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let sent = self.0.send(request);
+        Box::pin(async move {
+            match sent.await {
+                Ok(response) => Ok(response.map(Body::new)),
+                Err(SendFailure::NotSent(_)) => Err(Status::unavailable("the link takes no calls")),
+                Err(SendFailure::Broken(error) | SendFailure::Reset(error)) => Err(Status::unavailable(chain(&error))),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::v1;
+
+    fn answer(cluster: &str, server_id: i64, role: &str, code: v1::StateCode) -> GetIdentityResponse {
+        GetIdentityResponse {
+            cluster: cluster.to_owned(),
+            server_id,
+            boot_id: String::new(),
+            roles: vec![v1::RoleState { role: role.to_owned(), state_code: code.into(), ..Default::default() }],
+        }
+    }
+
+    #[test]
+    fn only_the_one_who_was_meant_is_proof() {
+        let role = Role::new("querynode").expect("a role");
+        let expected = Expected { cluster: "blue".to_owned(), role, server_id: ServerId(7) };
+        let healthy = v1::StateCode::Healthy;
+        assert_eq!(standing(&expected, &answer("blue", 7, "querynode", healthy)), Ok(StateCode::Healthy));
+        for (cluster, server_id, role) in [("red", 7, "querynode"), ("blue", 8, "querynode"), ("blue", 7, "rootcoord")]
+        {
+            assert!(
+                standing(&expected, &answer(cluster, server_id, role, healthy)).is_err(),
+                "{cluster} {server_id} {role}"
+            );
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! The driver of one role: it follows the table, dials, and does what each peer's state machine says.
+//!
+//! One task for each role that is depended on. It only ever waits for the next input: dials and links run in tasks of
+//! their own, so that no peer holds up another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use plugin_api::identity::{Role, ServerId};
+use plugin_api::peers::{Peer, PeerChange, PeerLink, PeerSession};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::ConnectionsConfig;
+use super::dependency::{Followed, Gone, PeerShared, PeerView, RoleView, describe};
+use super::dial::{self, Dialled, Expected, Opened};
+use super::link::{Ended, Link};
+use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Told};
+use crate::cluster::{PeerSessionEntry, PeerTable};
+
+/// How many peers that have gone are remembered, so that a call to one of them is told so.
+const REMEMBERED: usize = 1024;
+
+/// What all drivers of a host share.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    /// The numbers.
+    pub config: Arc<ConnectionsConfig>,
+    /// The cluster that peers must belong to.
+    pub cluster: String,
+    /// How many dials may begin at once.
+    pub starts: Arc<Semaphore>,
+}
+
+/// The driver of one role.
+pub(super) struct Driver {
+    followed: Arc<Followed>,
+    table: watch::Receiver<Arc<PeerTable>>,
+    stop: CancellationToken,
+    current: Arc<PeerTable>,
+    peers: BTreeMap<ServerId, Tracked>,
+    /// Those whose session went after it said that it was stopping, and whose calls drain.
+    leaving: BTreeMap<Incarnation, Tracked>,
+    gone: BTreeMap<ServerId, Gone>,
+    incarnations: Incarnation,
+    hands: Hands,
+}
+
+/// Tells the appearances of one identity apart.
+type Incarnation = u64;
+
+/// One peer, with what is done for it.
+struct Tracked {
+    incarnation: Incarnation,
+    entry: Arc<PeerSessionEntry>,
+    state: PeerState,
+    link: Option<Arc<Link>>,
+    shared: Arc<PeerShared>,
+    /// The number of the present link, of the present dial: reports of others are out of date.
+    link_number: u64,
+    dial_number: u64,
+    dial: Option<AbortHandle>,
+    /// Over which a peer that is not to be called yet is asked again.
+    unproved: Option<Opened>,
+    told_online: bool,
+    view: Option<Arc<PeerView>>,
+}
+
+/// What a driver does for its peers.
+struct Hands {
+    surroundings: Surroundings,
+    role: Role,
+    work: JoinSet<Report>,
+    /// To be published with the next view.
+    changes: Vec<PeerChange>,
+    /// To be cancelled after the next view.
+    cuts: Vec<CancellationToken>,
+}
+
+/// What a task reports when it ends.
+struct Report {
+    server_id: ServerId,
+    incarnation: Incarnation,
+    finding: Finding,
+}
+
+enum Finding {
+    Dialled(u64, Dialled),
+    LinkEnded(u64, Ended),
+}
+
+impl Driver {
+    pub fn new(
+        followed: Arc<Followed>,
+        table: watch::Receiver<Arc<PeerTable>>,
+        stop: CancellationToken,
+        surroundings: Surroundings,
+    ) -> Self {
+        Self {
+            current: Arc::new(PeerTable::unknown(followed.role.clone())),
+            hands: Hands {
+                surroundings,
+                role: followed.role.clone(),
+                work: JoinSet::new(),
+                changes: Vec::new(),
+                cuts: Vec::new(),
+            },
+            followed,
+            table,
+            peers: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            incarnations: 0,
+            stop,
+        }
+    }
+
+    /// Runs until the role is let go. `tables` gives another table to follow, in place of the one before.
+    pub async fn run(mut self, mut tables: mpsc::UnboundedReceiver<watch::Receiver<Arc<PeerTable>>>) {
+        let mut table_lives = true;
+        self.follow();
+        self.publish();
+        loop {
+            let due = self.due();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                changed = self.table.changed(), if table_lives => match changed {
+                    Ok(()) => self.follow(),
+                    // Nobody writes it any more: the last table stays, and its links.
+                    Err(_) => table_lives = false,
+                },
+                Some(table) = tables.recv() => {
+                    self.table = table;
+                    table_lives = true;
+                    self.follow();
+                }
+                Some(report) = self.hands.work.join_next() => self.take(report),
+                () = sleep_until(due) => self.fire(),
+            }
+            while let Some(report) = self.hands.work.try_join_next() {
+                self.take(report);
+            }
+            self.publish();
+        }
+        self.hands.work.abort_all();
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.peers.values().chain(self.leaving.values()).filter_map(|peer| peer.state.due()).min()
+    }
+
+    fn fire(&mut self) {
+        let now = Instant::now();
+        for peer in self.peers.values_mut().chain(self.leaving.values_mut()) {
+            if peer.state.due().is_some_and(|due| due <= now) {
+                self.hands.drive(peer, Input::Due);
+            }
+        }
+        self.leaving.retain(|_, peer| peer.state.link != LinkState::Closed);
+    }
+
+    /// Takes the difference between the table and what is tracked.
+    fn follow(&mut self) {
+        let table = Arc::clone(&self.table.borrow_and_update());
+        self.current = Arc::clone(&table);
+        let stays = |id: &ServerId, peer: &Tracked| {
+            table.sessions.get(id).is_some_and(|entry| entry.appearances == peer.entry.appearances)
+        };
+        let left: Vec<ServerId> = self.peers.iter().filter(|(id, peer)| !stays(id, peer)).map(|(id, _)| *id).collect();
+        for server_id in left {
+            self.remove(server_id, &table);
+        }
+        for (server_id, entry) in &table.sessions {
+            match self.peers.get_mut(server_id) {
+                Some(peer) if peer.entry != *entry => self.hands.update(peer, entry),
+                Some(_) => {}
+                None => self.add(*server_id, entry),
+            }
+        }
+    }
+
+    fn add(&mut self, server_id: ServerId, entry: &Arc<PeerSessionEntry>) {
+        self.incarnations += 1;
+        let config = &self.hands.surroundings.config;
+        let mut peer = Tracked {
+            incarnation: self.incarnations,
+            entry: Arc::clone(entry),
+            state: PeerState::new(entry.record.stopping, Moment::now(), config),
+            link: None,
+            shared: Arc::new(PeerShared::new(&self.stop)),
+            link_number: 0,
+            dial_number: 0,
+            dial: None,
+            unproved: None,
+            told_online: false,
+            view: None,
+        };
+        if self.gone.remove(&server_id).is_some() {
+            self.hands.changes.push(PeerChange::Reregistered(peer.describe(&self.hands.role)));
+        }
+        self.hands.act(&mut peer, Action::Dial);
+        self.peers.insert(server_id, peer);
+    }
+
+    fn remove(&mut self, server_id: ServerId, table: &PeerTable) {
+        let Some(mut peer) = self.peers.remove(&server_id) else { return };
+        let successor = successor(&peer.entry, table);
+        let departure = if successor.is_some() { Departure::Replaced } else { Departure::Deleted };
+        self.gone.insert(server_id, Gone { departure, since: Instant::now() });
+        while self.gone.len() > REMEMBERED {
+            let Some(oldest) = self.gone.iter().min_by_key(|(_, gone)| gone.since).map(|(id, _)| *id) else { break };
+            self.gone.remove(&oldest);
+        }
+        let told = self.hands.changes.len();
+        self.hands.drive(&mut peer, Input::Deleted(departure));
+        if let Some(successor) = successor {
+            let tracked = self.peers.get(&successor.server_id());
+            let link = tracked.map_or(PeerLink::Connecting, |tracked| tracked.state.link.kind());
+            let new = describe(&self.followed.role, successor, PeerSession::Live, link);
+            let old = peer.describe(&self.followed.role);
+            // One event says both: that the old one has gone, and who is there instead.
+            self.hands.changes.truncate(told);
+            self.hands.changes.push(PeerChange::Replaced { old, new });
+        }
+        if peer.state.link != LinkState::Closed {
+            self.leaving.insert(peer.incarnation, peer);
+        }
+    }
+
+    fn take(&mut self, report: Result<Report, tokio::task::JoinError>) {
+        // A dial that was cancelled reports nothing; a panic in one is a bug, and must not end the role's driver.
+        let report = match report {
+            Ok(report) => report,
+            Err(error) if error.is_cancelled() => return,
+            Err(error) => return tracing::error!(%error, role = %self.followed.role, "a link's task has panicked"),
+        };
+        let current = self.peers.get_mut(&report.server_id).filter(|peer| peer.incarnation == report.incarnation);
+        let Some(peer) = current.or_else(|| self.leaving.get_mut(&report.incarnation)) else { return };
+        match report.finding {
+            Finding::Dialled(number, outcome) if number == peer.dial_number => self.hands.dialled(peer, outcome),
+            Finding::LinkEnded(number, ended) if number == peer.link_number && peer.link_number != 0 => {
+                let input = match ended {
+                    Ended::GoingAway => Input::GoAway,
+                    Ended::Lost(error) => Input::Lost(error),
+                };
+                self.hands.drive(peer, input);
+            }
+            Finding::Dialled(..) | Finding::LinkEnded(..) => {}
+        }
+        self.leaving.retain(|_, peer| peer.state.link != LinkState::Closed);
+    }
+
+    fn publish(&mut self) {
+        let peers = self.peers.iter_mut().map(|(id, peer)| (*id, peer.view())).collect();
+        let view = RoleView { table: Arc::clone(&self.current), peers, gone: self.gone.clone() };
+        self.followed.publish(view, std::mem::take(&mut self.hands.changes));
+        // Whoever is cut looks at the view next: by now it says that the peer has gone.
+        for cut in self.hands.cuts.drain(..) {
+            cut.cancel();
+        }
+    }
+}
+
+impl Hands {
+    /// Tells the machine, and does what it says.
+    fn drive(&mut self, peer: &mut Tracked, input: Input) {
+        for action in self.decide(peer, input) {
+            self.act(peer, action);
+        }
+    }
+
+    fn decide(&mut self, peer: &mut Tracked, input: Input) -> Vec<Action> {
+        peer.view = None;
+        match peer.state.transition(input, Moment::now(), &self.surroundings.config) {
+            Ok(actions) => actions,
+            Err(refused) => {
+                tracing::debug!(peer = peer.entry.record.server_id, "{refused}");
+                Vec::new()
+            }
+        }
+    }
+
+    fn act(&mut self, peer: &mut Tracked, action: Action) {
+        match action {
+            Action::Dial => self.dial(peer),
+            Action::AskAgain(delay) => self.ask_again(peer, delay),
+            Action::StopDialling => peer.stop_dialling(),
+            Action::DropLink => {
+                peer.link = None;
+                peer.view = None;
+            }
+            Action::Cut(_) => self.cuts.push(peer.shared.cut.clone()),
+            Action::Tell(told) => self.tell(peer, told),
+        }
+    }
+
+    fn dial(&mut self, peer: &mut Tracked) {
+        peer.stop_dialling();
+        peer.shared.dials.fetch_add(1, Ordering::Relaxed);
+        let config = Arc::clone(&self.surroundings.config);
+        let limit = limit_of_dial(&peer.state.link, &config);
+        let attempt = dial::dial(
+            peer.entry.record.address.clone(),
+            self.expected(peer),
+            peer.shared.cut.child_token(),
+            limit,
+            Arc::clone(&self.surroundings.starts),
+            config,
+        );
+        self.spawn_dial(peer, attempt);
+    }
+
+    fn ask_again(&mut self, peer: &mut Tracked, delay: Duration) {
+        let Some(opened) = peer.unproved.take() else { return self.dial(peer) };
+        let config = Arc::clone(&self.surroundings.config);
+        let attempt = dial::ask_again(opened, self.expected(peer), delay, config);
+        self.spawn_dial(peer, attempt);
+    }
+
+    fn spawn_dial(&mut self, peer: &mut Tracked, attempt: impl Future<Output = Dialled> + Send + 'static) {
+        peer.dial_number += 1;
+        let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.dial_number);
+        peer.dial =
+            Some(self.work.spawn(async move {
+                Report { server_id, incarnation, finding: Finding::Dialled(number, attempt.await) }
+            }));
+    }
+
+    fn expected(&self, peer: &Tracked) -> Expected {
+        Expected {
+            cluster: self.surroundings.cluster.clone(),
+            role: self.role.clone(),
+            server_id: peer.entry.server_id(),
+        }
+    }
+
+    fn dialled(&mut self, peer: &mut Tracked, outcome: Dialled) {
+        peer.dial = None;
+        let input = match outcome {
+            Dialled::Proved { opened, verified } => {
+                self.adopt(peer, opened);
+                Input::Proved { verified }
+            }
+            Dialled::NotYet { opened, code } => {
+                peer.unproved = Some(opened);
+                Input::NotYet(code)
+            }
+            Dialled::Mismatch(error) => Input::Mismatch(error),
+            Dialled::Failed(error) => Input::Failed(error),
+        };
+        self.drive(peer, input);
+    }
+
+    /// Takes a proved link in place of the one before, whose running calls go on.
+    fn adopt(&mut self, peer: &mut Tracked, opened: Opened) {
+        let Opened { link, mut end, abandoned } = opened;
+        abandoned.disarm();
+        peer.link = Some(link);
+        peer.link_number += 1;
+        let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.link_number);
+        self.work.spawn(async move {
+            let ended = end.ended().await;
+            Report { server_id, incarnation, finding: Finding::LinkEnded(number, ended) }
+        });
+    }
+
+    /// The key was put again, by the same identity and without a gap.
+    fn update(&mut self, peer: &mut Tracked, entry: &Arc<PeerSessionEntry>) {
+        let old = std::mem::replace(&mut peer.entry, Arc::clone(entry));
+        let moved = old.record.address != entry.record.address;
+        self.drive(peer, if moved { Input::Moved } else { Input::Put });
+        if old.standby != entry.standby || (old.registration == entry.registration && differs(&old, entry)) {
+            self.changes.push(PeerChange::Updated(peer.describe(&self.role)));
+        } else if old.registration != entry.registration {
+            self.changes.push(PeerChange::Reregistered(peer.describe(&self.role)));
+        }
+        if entry.record.stopping && !old.record.stopping {
+            self.drive(peer, Input::Stopping);
+        }
+        if entry.standby {
+            peer.told_online = false;
+        } else if old.standby && matches!(peer.state.link, LinkState::Ready { .. }) {
+            self.tell(peer, Told::Online);
+        }
+    }
+
+    fn tell(&mut self, peer: &mut Tracked, told: Told) {
+        let described = peer.describe(&self.role);
+        let gone = described.session == PeerSession::Gone;
+        let change = match told {
+            // A standby is proved for later: it is told of when it becomes the active one.
+            Told::Online if described.standby || peer.told_online || described.session != PeerSession::Live => return,
+            Told::Online => {
+                peer.told_online = true;
+                PeerChange::Online(described)
+            }
+            Told::Offline(..) if !peer.told_online && !gone => return,
+            Told::Offline(reason, error) => {
+                peer.told_online = false;
+                PeerChange::Offline { peer: described, reason, error }
+            }
+            Told::Stopping => PeerChange::Stopping(described),
+            Told::GivenUp(error) => PeerChange::GivenUp { peer: described, error },
+        };
+        self.changes.push(change);
+    }
+}
+
+impl Tracked {
+    fn stop_dialling(&mut self) {
+        // A report that is on its way is out of date from now on.
+        self.dial_number += 1;
+        self.unproved = None;
+        if let Some(dial) = self.dial.take() {
+            dial.abort();
+        }
+    }
+
+    fn describe(&self, role: &Role) -> Peer {
+        describe(role, &self.entry, self.state.session.kind(), self.state.link.kind())
+    }
+
+    fn view(&mut self) -> Arc<PeerView> {
+        let view = self.view.get_or_insert_with(|| {
+            Arc::new(PeerView {
+                entry: Arc::clone(&self.entry),
+                state: self.state.clone(),
+                link: self.link.clone(),
+                shared: Arc::clone(&self.shared),
+            })
+        });
+        Arc::clone(view)
+    }
+}
+
+/// Who has taken the place of a peer that is not in the table any more: the active one of an exclusive role; of nodes, a
+/// younger process at the same address.
+fn successor<'a>(old: &PeerSessionEntry, table: &'a PeerTable) -> Option<&'a Arc<PeerSessionEntry>> {
+    if old.standby {
+        return None;
+    }
+    if old.record.exclusive {
+        return table.active().filter(|new| new.server_id() != old.server_id());
+    }
+    let same_place = |new: &&Arc<PeerSessionEntry>| new.record.address == old.record.address;
+    table.sessions.values().filter(same_place).find(|new| new.server_id() > old.server_id())
+}
+
+/// Do two records of one registration differ in what a component is told?
+fn differs(old: &PeerSessionEntry, new: &PeerSessionEntry) -> bool {
+    let told = |entry: &PeerSessionEntry| {
+        let record = &entry.record;
+        (record.address.clone(), record.version.clone(), record.server_labels.clone())
+    };
+    told(old) != told(new)
+}
+
+/// No dial outlives its window, so that three tries of thirty seconds are ninety.
+fn limit_of_dial(link: &LinkState, config: &ConnectionsConfig) -> Duration {
+    let round = match link {
+        LinkState::Connecting { round, .. } | LinkState::Draining { round, .. } | LinkState::Retrying { round, .. } => {
+            round
+        }
+        LinkState::Ready { .. } | LinkState::GivenUp { .. } | LinkState::Closed => return config.connect_timeout,
+    };
+    let left = round.window_ends.saturating_duration_since(Instant::now());
+    left.max(config.backoff_min).min(config.connect_timeout)
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,130 @@
+//! What people can see of the connections: each role that is depended on, its peers, and what happened to them.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use plugin_api::descriptor::Kind;
+use plugin_api::identity::{Role, ServerId};
+use plugin_api::peers::{PeerLink, PeerSession, Registration};
+use plugin_api::refusal::Reason;
+use serde::Serialize;
+
+use super::dependency::{Followed, PeerView};
+use super::events::PastEvent;
+use super::peer::LinkState;
+
+/// One role that components of this host depend on.
+#[derive(Clone, Debug, Serialize)]
+pub struct DependencyView {
+    /// The role.
+    pub role: Role,
+    /// Who depends on it.
+    pub callers: Vec<CallerView>,
+    /// The etcd revision that the table of peers reflects; 0 before the first list.
+    pub table_revision: i64,
+    /// How old the table is; absent before the first list.
+    pub table_age_ms: Option<u128>,
+    /// Its peers, in order of their ids.
+    pub peers: Vec<PeerOverview>,
+    /// The last events, oldest first; at most 256.
+    pub events: Vec<PastEvent>,
+}
+
+/// A component of this host that depends on the role.
+#[derive(Clone, Debug, Serialize)]
+pub struct CallerView {
+    /// The component's role.
+    pub role: Role,
+    /// One active coordinator, or each node.
+    pub kind: Kind,
+    /// `/readyz` asks for it.
+    pub required: bool,
+}
+
+/// One peer.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerOverview {
+    /// Its identity in the cluster, with the role.
+    pub server_id: ServerId,
+    /// Where it is.
+    pub address: String,
+    /// The version of its component.
+    pub version: String,
+    /// It waits for the active one to go.
+    pub standby: bool,
+    /// Which registration it is.
+    pub registration: Registration,
+    /// How its session stands.
+    pub session: PeerSession,
+    /// How the link to it stands.
+    pub link: PeerLink,
+    /// It is ready, but could not say who it is: a foreign server.
+    pub unverified: bool,
+    /// For how long session and link have been so.
+    pub since_ms: u128,
+    /// Dials so far.
+    pub attempts: u64,
+    /// Windows of tries that have failed in this round.
+    pub tries: u32,
+    /// The last dial's error, while there is no link.
+    pub last_error: Option<String>,
+    /// When the next dial begins, from now.
+    pub next_try_ms: Option<u128>,
+    /// What the peer said of itself, where that keeps the link from being ready.
+    pub peer_says: Option<String>,
+    /// Calls that run on its links.
+    pub calls_running: usize,
+}
+
+/// A required dependency that cannot be called now.
+#[derive(Clone, Debug, Serialize)]
+pub struct Missing {
+    /// The role that is missed.
+    pub role: Role,
+    /// Why, for programs.
+    pub reason: Reason,
+    /// Why, for people.
+    pub message: String,
+}
+
+impl DependencyView {
+    pub(super) fn of(followed: &Followed, callers: Vec<CallerView>) -> Self {
+        let view = followed.view();
+        Self {
+            role: followed.role.clone(),
+            callers,
+            table_revision: view.table.revision,
+            table_age_ms: view.table.confirmed_at.map(|confirmed| confirmed.elapsed().as_millis()),
+            peers: view.peers.values().map(|peer| PeerOverview::of(peer)).collect(),
+            events: followed.events().history(),
+        }
+    }
+}
+
+impl PeerOverview {
+    fn of(peer: &PeerView) -> Self {
+        let PeerView { entry, state, shared, .. } = peer;
+        let now = Instant::now();
+        let peer_says = match &state.link {
+            LinkState::Connecting { peer_says, .. } => peer_says.map(|code| code.to_string()),
+            _ => None,
+        };
+        Self {
+            server_id: entry.server_id(),
+            address: entry.record.address.clone(),
+            version: entry.record.version.clone(),
+            standby: entry.standby,
+            registration: entry.registration,
+            session: state.session.kind(),
+            link: state.link.kind(),
+            unverified: matches!(state.link, LinkState::Ready { verified: false, .. }),
+            since_ms: now.duration_since(state.since).as_millis(),
+            attempts: shared.dials.load(Ordering::Relaxed),
+            tries: state.link.tries(),
+            last_error: state.link.last_error().map(str::to_owned),
+            next_try_ms: state.due().map(|due| due.saturating_duration_since(now).as_millis()),
+            peer_says,
+            calls_running: shared.running.load(Ordering::Relaxed),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The truth table: may a call go through now, and if not, why; and the refusals that say so.
+
+use std::time::{Duration, Instant};
+
+use plugin_api::channel::Target;
+use plugin_api::peers::PeerSession;
+use plugin_api::refusal::{Reason, Refusal, key};
+
+use super::dependency::{PeerView, RoleView};
+use super::peer::{GiveUp, LinkState, PeerState, Session};
+
+/// What the truth table says of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It goes through.
+    Call,
+    /// A new link is being made: every call waits a moment for it.
+    Moment,
+    /// It waits if it asks to; else it is refused with this reason.
+    Wait(Reason),
+    /// It is refused with this reason, whether it would wait or not.
+    Refuse(Reason),
+}
+
+/// The truth table for a call that is addressed to a peer in this state.
+///
+/// A peer that is stopping is called until it refuses by itself, but nobody waits for it.
+pub(super) fn verdict(state: &PeerState) -> Verdict {
+    let waits = state.session == Session::Live;
+    let no_link = |reason| if waits { Verdict::Wait(reason) } else { Verdict::Refuse(reason) };
+    match (state.session, &state.link) {
+        (Session::Gone(departure), _) => Verdict::Refuse(departure.reason()),
+        (_, LinkState::Closed) => Verdict::Refuse(Reason::SessionGone),
+        (_, LinkState::Ready { .. }) => Verdict::Call,
+        (_, LinkState::Draining { .. }) => Verdict::Moment,
+        (_, LinkState::Connecting { .. }) => no_link(Reason::Connecting),
+        (_, LinkState::Retrying { .. }) => no_link(Reason::ConnectFailed),
+        (_, LinkState::GivenUp { cause: GiveUp::WindowsFailed, .. }) => no_link(Reason::GaveUp),
+        (_, LinkState::GivenUp { cause: GiveUp::IdentityMismatch, .. }) => Verdict::Refuse(Reason::IdentityMismatch),
+    }
+}
+
+/// What every refusal of one call tells: who refuses, and whom the call meant.
+#[derive(Clone, Copy)]
+pub(super) struct About<'a> {
+    /// The host that refuses.
+    pub refused_by: &'a str,
+    /// Whom the call meant.
+    pub target: &'a Target,
+}
+
+impl About<'_> {
+    /// A refusal that knows nothing of peers.
+    pub fn refuse(&self, reason: Reason, message: impl Into<String>) -> Refusal {
+        let refusal = Refusal::new(reason, message)
+            .with(key::REFUSED_BY, self.refused_by)
+            .with(key::TARGET, self.target)
+            .with(key::ROLE, self.target.role());
+        match self.target {
+            Target::Server(_, server_id) => refusal.with(key::SERVER_ID, server_id),
+            Target::Role(_) => refusal,
+        }
+    }
+
+    /// A refusal with what the table and the peer's state say.
+    pub fn refuse_for(&self, reason: Reason, view: &RoleView, peer: &PeerView) -> Refusal {
+        let now = Instant::now();
+        let state = &peer.state;
+        let (session, link) = (state.session.kind(), state.link.kind());
+        let name = format!("{}-{}", view.table.role, peer.entry.server_id());
+        let message = format!("{name} at {}: {}", peer.entry.record.address, explain(reason, state));
+        let mut refusal = with_table(self.refuse(reason, message), view)
+            .with(key::SERVER_ID, peer.entry.server_id())
+            .with(key::SESSION, session.as_str())
+            .with(key::SINCE_MS, milliseconds(now.duration_since(state.since)));
+        if session != PeerSession::Gone {
+            refusal = refusal.with(key::LINK, link.as_str()).with(key::TRIES, state.link.tries());
+        }
+        if let Some(error) = state.link.last_error() {
+            refusal = refusal.with(key::LAST_ERROR, error);
+        }
+        if let LinkState::Connecting { peer_says: Some(code), .. } = &state.link {
+            refusal = refusal.with(key::STATE_CODE, code);
+        }
+        if let (true, Some(due)) = (session != PeerSession::Gone, state.due()) {
+            refusal = refusal.with(key::NEXT_TRY_MS, milliseconds(due.saturating_duration_since(now)));
+        }
+        refusal
+    }
+
+    /// A refusal where there is nobody to speak of: never seen, or gone.
+    pub fn refuse_absent(&self, view: &RoleView) -> Refusal {
+        let gone = match self.target {
+            Target::Server(_, server_id) => view.gone.get(server_id),
+            Target::Role(_) => None,
+        };
+        if let Some(gone) = gone {
+            let since = gone.since.elapsed();
+            let reason = gone.departure.reason();
+            let message = format!("{} has been gone from etcd for {}", self.target, people(since));
+            return with_table(self.refuse(reason, message), view)
+                .with(key::SESSION, PeerSession::Gone.as_str())
+                .with(key::SINCE_MS, milliseconds(since));
+        }
+        let message = if view.table.confirmed_at.is_none() {
+            format!("{} is not known yet: etcd has not answered so far", self.target)
+        } else {
+            format!("nobody is registered as {}", self.target)
+        };
+        with_table(self.refuse(Reason::NoSuchPeer, message), view)
+    }
+
+    /// A wait that ran out; it carries the last cause.
+    pub fn refuse_waited(&self, waited: Duration, last: Refusal) -> Refusal {
+        let message = format!("waited {} for {}; {}: {}", people(waited), self.target, last.reason, last.message);
+        Refusal { reason: Reason::WaitExpired, message, ..last }
+    }
+}
+
+fn with_table(refusal: Refusal, view: &RoleView) -> Refusal {
+    let refusal = refusal.with(key::TABLE_REVISION, view.table.revision);
+    match view.table.confirmed_at {
+        Some(confirmed) => refusal.with(key::TABLE_AGE_MS, milliseconds(confirmed.elapsed())),
+        None => refusal,
+    }
+}
+
+fn explain(reason: Reason, state: &PeerState) -> String {
+    let error = state.link.last_error().unwrap_or("no error so far");
+    let tries = state.link.tries();
+    match (reason, &state.link) {
+        (Reason::Connecting, LinkState::Connecting { peer_says: Some(code), .. }) => {
+            format!("it answers that it is {code}")
+        }
+        (Reason::Connecting, _) => "its first dial is under way".to_owned(),
+        (Reason::ConnectFailed, _) => format!("the last dial failed ({error}); it is tried again"),
+        (Reason::GaveUp, _) => format!("given up after {tries} windows of tries ({error})"),
+        (Reason::IdentityMismatch, _) => format!("somebody else answers there: {error}"),
+        (Reason::SessionGone, _) => "its session has gone from etcd".to_owned(),
+        (Reason::PeerReplaced, _) => "another process has taken its place".to_owned(),
+        (Reason::LinkLost, _) => "the link to it broke".to_owned(),
+        (reason, _) => reason.to_string(),
+    }
+}
+
+fn milliseconds(duration: Duration) -> u128 {
+    duration.as_millis()
+}
+
+fn people(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+}

@@ -1,0 +1,182 @@
+//! The owner of one component: brings it up, waits for its failure or the stop, clears away, and tries again.
+//!
+//! The five steps themselves are in `startup`; when to try again is in [`policy`]; the way back is in `shutdown`.
+
+pub mod policy;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plugin_api::border::v1::component::LifeError;
+use plugin_api::component::Deactivation;
+use plugin_api::error::Error;
+use plugin_api::identity::Role;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::config::ComponentConfig;
+use crate::lifecycle::{Lifecycle, State};
+use crate::plugin::{Generation, Library};
+use crate::serve::Served;
+use crate::session::Session;
+use crate::startup::{Parts, StepFailed, five_steps};
+use policy::{Decision, Policy};
+
+/// How long a quarantined component may take to give up its session.
+const REVOKE_LIMIT: Duration = Duration::from_secs(5);
+
+/// One component of this host, with what it is made of. Lives as long as the host.
+pub struct Member {
+    /// Its role.
+    pub role: Role,
+    /// Its section of the configuration.
+    pub config: ComponentConfig,
+    /// Its code.
+    pub library: Library,
+    /// Its state.
+    pub lifecycle: Lifecycle,
+}
+
+/// A component on its way up or alive: what has to be undone when it ends. Owned by one task at a time.
+#[derive(Default)]
+pub struct Alive {
+    /// The component, once it is made.
+    pub generation: Option<Generation>,
+    /// `activate` was called, and `deactivate` was not.
+    pub activated: bool,
+    /// Tells the component of its peers, one event at a time.
+    pub notices: Option<AbortOnDropHandle<()>>,
+    /// Failures in its background come in here.
+    pub failures: Option<mpsc::UnboundedReceiver<LifeError>>,
+    /// Cuts the calls that still run.
+    pub cut: CancellationToken,
+    /// Its registration. It outlives a restart.
+    pub session: Option<Session>,
+}
+
+/// Runs a component until `stop`; gives back what is to be ended by `shutdown`.
+///
+/// # Cancel safety
+///
+/// Not to be cancelled but by `stop`: the component would be dropped without its last methods.
+pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken) -> Alive {
+    let mut alive = Alive::default();
+    let mut policy = Policy::new(parts.config.supervision.clone());
+    loop {
+        let failed = tokio::select! {
+            biased;
+            () = stop.cancelled() => return alive,
+            failed = one_life(&member, &parts, &mut alive) => failed,
+        };
+        let cause = plugin_api::error::chain(&failed);
+        let decision = policy.failed(Instant::now());
+        become_abnormal(&member, &cause, decision);
+        clear_away(&member, &parts.served, &mut alive, Deactivation::Stop).await;
+        match decision {
+            Decision::Restart(after) => {
+                tokio::select! {
+                    () = stop.cancelled() => return alive,
+                    () = tokio::time::sleep(after) => {}
+                }
+            }
+            Decision::Quarantine => {
+                // Given up, so that a standby can take over.
+                if let Some(session) = alive.session.take() {
+                    session.revoke(REVOKE_LIMIT).await;
+                }
+                stop.cancelled().await;
+                return alive;
+            }
+        }
+        let again = State::Initializing { step: crate::lifecycle::Step::Initializing };
+        if member.lifecycle.transition(again).is_err() {
+            // Only a stop leaves no way back to the first step.
+            return alive;
+        }
+    }
+}
+
+/// From the first step to a failure.
+async fn one_life(member: &Member, parts: &Parts, alive: &mut Alive) -> StepFailed {
+    if let Err(failed) = five_steps(member, parts, alive).await {
+        return failed;
+    }
+    let failure = match &mut alive.failures {
+        Some(failures) => failures.recv().await,
+        None => None,
+    };
+    let failure = failure.unwrap_or_else(|| {
+        // The component holds a sender as long as it lives.
+        LifeError::Failed(Error::new(tonic::Code::Internal, "the component has gone"))
+    });
+    StepFailed::later(failure)
+}
+
+fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
+    let role = &member.role;
+    let next_try = match decision {
+        Decision::Restart(after) => {
+            let again_in = humantime::format_duration(after);
+            tracing::error!(%role, cause, %again_in, "the component failed and is started again");
+            Some(Instant::now() + after)
+        }
+        Decision::Quarantine => {
+            tracing::error!(%role, cause, "the component failed too often: it is held in quarantine");
+            None
+        }
+    };
+    if let Err(forbidden) = member.lifecycle.transition(State::Abnormal { cause: cause.to_owned(), next_try }) {
+        tracing::debug!(%role, %forbidden, "the component failed on its way out");
+    }
+}
+
+/// Ends what is alive of a component but its session; each of its methods has its own limit.
+///
+/// # Cancel safety
+///
+/// What is left is dropped, without the component's last methods.
+pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, reason: Deactivation) {
+    served.end(&member.role);
+    alive.notices = None;
+    if let Some(generation) = &alive.generation {
+        let (config, component) = (&member.config, generation.component());
+        if std::mem::take(&mut alive.activated) {
+            let done = within(config.deactivate_timeout, "deactivate", component.deactivate(reason)).await;
+            log_failure(&member.role, done);
+        }
+        let done = within(config.stop_timeout, "stop", component.stop()).await;
+        log_failure(&member.role, done);
+        if tokio::time::timeout(config.stop_timeout, generation.end_tasks()).await.is_err() {
+            let left = generation.ledger().tasks;
+            tracing::warn!(role = %member.role, ?left, "tasks of the component block and could not be ended");
+        }
+    }
+    alive.cut.cancel();
+    alive.cut = CancellationToken::new();
+    alive.generation = None;
+    alive.failures = None;
+}
+
+/// A method of a component's life, within its limit.
+///
+/// # Errors
+///
+/// The method's own, or that it took too long.
+pub async fn within<T>(
+    limit: Duration,
+    method: &'static str,
+    call: impl Future<Output = Result<T, LifeError>>,
+) -> Result<T, LifeError> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        let limit = humantime::format_duration(limit);
+        let text = format!("took more than {limit} ([component] {method}_timeout)");
+        Err(LifeError::Failed(Error::new(tonic::Code::DeadlineExceeded, text)))
+    })
+}
+
+fn log_failure(role: &Role, done: Result<(), LifeError>) {
+    if let Err(error) = done {
+        tracing::warn!(%role, %error, "the component did not end well");
+    }
+}
