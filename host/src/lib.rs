@@ -12,3 +12,8 @@ pub mod serve;
 pub mod session;
 pub mod telemetry;
 pub mod wire;
+pub mod connections;
+pub mod metadata;
+pub mod shutdown;
+pub mod startup;
+pub mod supervise;

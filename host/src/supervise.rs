@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::ComponentConfig;
-use crate::lifecycle::{Lifecycle, State};
+use crate::lifecycle::{Lifecycle, State, Step};
+use crate::metadata::MetadataStore;
 use crate::plugin::{Generation, Library};
 use crate::serve::Served;
 use crate::session::Session;
@@ -48,11 +49,41 @@ pub struct Alive {
     /// Tells the component of its peers, one event at a time.
     pub notices: Option<AbortOnDropHandle<()>>,
     /// Failures in its background come in here.
-    pub failures: Option<mpsc::UnboundedReceiver<LifeError>>,
+    pub failures: Failures,
+    /// The role's metadata, written under the session.
+    pub metadata: Option<MetadataStore>,
     /// Cuts the calls that still run.
     pub cut: CancellationToken,
     /// Its registration. It outlives a restart.
     pub session: Option<Session>,
+}
+
+/// Both ends of the failures of one component's background. Unbounded: each task and the notices send one at most.
+pub struct Failures {
+    sender: mpsc::UnboundedSender<LifeError>,
+    receiver: mpsc::UnboundedReceiver<LifeError>,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self { sender, receiver }
+    }
+}
+
+impl Failures {
+    /// Where they are sent.
+    pub fn sender(&self) -> mpsc::UnboundedSender<LifeError> {
+        self.sender.clone()
+    }
+
+    async fn next(&mut self) -> LifeError {
+        match self.receiver.recv().await {
+            Some(failure) => failure,
+            // `self` has a sender.
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Runs a component until `stop`; gives back what is to be ended by `shutdown`.
@@ -89,7 +120,7 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
                 return alive;
             }
         }
-        let again = State::Initializing { step: crate::lifecycle::Step::Initializing };
+        let again = State::Initializing { step: Step::Initializing };
         if member.lifecycle.transition(again).is_err() {
             // Only a stop leaves no way back to the first step.
             return alive;
@@ -102,15 +133,7 @@ async fn one_life(member: &Member, parts: &Parts, alive: &mut Alive) -> StepFail
     if let Err(failed) = five_steps(member, parts, alive).await {
         return failed;
     }
-    let failure = match &mut alive.failures {
-        Some(failures) => failures.recv().await,
-        None => None,
-    };
-    let failure = failure.unwrap_or_else(|| {
-        // The component holds a sender as long as it lives.
-        LifeError::Failed(Error::new(tonic::Code::Internal, "the component has gone"))
-    });
-    StepFailed::later(failure)
+    StepFailed::later(alive.failures.next().await)
 }
 
 fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
@@ -155,7 +178,8 @@ pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, rea
     alive.cut.cancel();
     alive.cut = CancellationToken::new();
     alive.generation = None;
-    alive.failures = None;
+    // Of the component that has gone; the next one's are its own.
+    alive.failures = Failures::default();
 }
 
 /// A method of a component's life, within its limit.
