@@ -10,3 +10,4 @@ mod panics;
 mod recovery;
 mod search;
 mod startup;
+mod gate;
