@@ -54,7 +54,7 @@ impl HostView {
             session: shown.session.upgrade().map_or(Value::Null, |session| json!(session.view())),
             missing: missing
                 .into_iter()
-                .map(|missing| MissingDependency { role: missing.role, reason: missing.reason })
+                .map(|missing| MissingDependency { role: missing.role, reason: format!("{}: {}", missing.reason, missing.message) })
                 .collect(),
             plugin: origin.map(|origin| PluginView {
                 path: origin.path.display().to_string(),
