@@ -1,3 +1,5 @@
+//! The host's program.
+
 use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;

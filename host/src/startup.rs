@@ -5,6 +5,7 @@
 
 pub mod host;
 pub mod prepare;
+mod view;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -14,11 +15,9 @@ use futures_util::StreamExt as _;
 use plugin_api::border::v1::component::{LifeError, Started};
 use plugin_api::component::Resume;
 use plugin_api::descriptor::{Dependency, Kind, WaitPolicy};
-use plugin_api::identity::Identity;
+use plugin_api::identity::{Identity, Role};
 use plugin_api::peers::PeerEvent;
-use plugin_api::refusal::Refusal;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::Config;
@@ -53,6 +52,13 @@ pub struct Parts {
     pub state_file: Arc<StateFile>,
     /// The most detailed level that is logged.
     pub log_level: u8,
+}
+
+impl Parts {
+    /// The metadata of a role, not to be written yet.
+    fn metadata_of(&self, role: &Role) -> MetadataStore {
+        MetadataStore::read_only(self.etcd.clone(), role.clone(), self.config.discovery.patience())
+    }
 }
 
 /// Where a host is reached.
@@ -124,10 +130,274 @@ impl StepFailed {
 ///
 /// What was made is in `alive`.
 pub async fn five_steps(member: &Member, parts: &Parts, alive: &mut Alive) -> Result<(), StepFailed> {
-    let start = Start { member, parts, alive };
-    let initialized = start.step(Step::Initializing, async |start| start.initialize()).await?;
-    let coordinators = initialized.step(Step::Coordinators, async |start| start.link_coordinators().await).await?;
-    let started = coordinators.step(Step::Nodes, async |start| start.link_nodes().await?.start().await).await?;
-    let registered = started.step(Step::Register, async |start| start.register().await?.activate().await).await?;
-    registered.step(Step::Healthy, async |start| start.become_healthy()).await
+    let begun = Start { member, parts, alive, done: () };
+    let initialized = begun.step(Step::Initializing, initialize).await?;
+    let coordinators_linked = initialized.step(Step::Coordinators, link_coordinators).await?;
+    let started = coordinators_linked.step(Step::Nodes, link_nodes_and_start).await?;
+    let registered = started.step(Step::Register, register_and_activate).await?;
+    registered.step(Step::Healthy, become_healthy).await?;
+    Ok(())
+}
+
+/// A start that has come as far as `Done` says.
+struct Start<'a, Done> {
+    member: &'a Member,
+    parts: &'a Parts,
+    alive: &'a mut Alive,
+    done: Done,
+}
+
+/// What a step gives: the start, one step further, and what it did, for people.
+type Stepped<'a, Done> = Result<(Start<'a, Done>, String), StepError>;
+
+/// After step 1: the component is made, and has said what it depends on.
+struct Initialized {
+    generation: Generation,
+    dependencies: Vec<Dependency>,
+}
+
+/// After step 2.
+struct CoordinatorsLinked {
+    generation: Generation,
+    nodes: Vec<Dependency>,
+}
+
+/// After step 3: the component's own start is over too.
+struct ComponentStarted {
+    generation: Generation,
+}
+
+/// After step 4.
+struct Registered;
+
+impl<'a, Done> Start<'a, Done> {
+    /// Makes one step: shown while it runs, reported and logged when it has ended.
+    async fn step<Next, F>(self, step: Step, make: F) -> Result<Start<'a, Next>, StepFailed>
+    where
+        F: AsyncFnOnce(Start<'a, Done>) -> Stepped<'a, Next>,
+    {
+        let (role, lifecycle) = (&self.member.role, &self.member.lifecycle);
+        let began = Instant::now();
+        let failed = |source| StepFailed { step: FailedStep::Start(step), source };
+        // The first and the last are entered by those who begin and end a start.
+        if !matches!(step, Step::Initializing | Step::Healthy) {
+            lifecycle.transition(State::Initializing { step }).map_err(|forbidden| failed(forbidden.into()))?;
+        }
+        let made = make(self).await;
+        let took = began.elapsed();
+        let detail = match &made {
+            Ok((_, detail)) => detail.clone(),
+            Err(error) => plugin_api::error::chain(error),
+        };
+        let (number, name, took_ms) = (step.number(), step.name(), took.as_secs_f64() * 1000.0);
+        match &made {
+            Ok(_) => tracing::info!(%role, step = number, name, detail, took_ms, "step {number} of 5 made"),
+            Err(_) => tracing::warn!(%role, step = number, name, detail, took_ms, "step {number} of 5 failed"),
+        }
+        lifecycle.report(StepReport { step, detail, took, failed: made.is_err() });
+        made.map(|(start, _)| start).map_err(failed)
+    }
+
+    fn further<Next>(self, done: Next) -> Start<'a, Next> {
+        Start { member: self.member, parts: self.parts, alive: self.alive, done }
+    }
+}
+
+/// Step 1: the component is made of its configuration, and says what it is.
+async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
+    let (member, parts) = (start.member, start.parts);
+    let failures = start.alive.failures.sender();
+    let metadata = start.alive.metadata.get_or_insert_with(|| parts.metadata_of(&member.role)).clone();
+    let settings = GenerationSettings {
+        role: member.role.clone(),
+        generation: member.lifecycle.status().generation,
+        log_level: parts.log_level,
+        connections: parts.connections.clone(),
+        metadata,
+        runtime: Handle::current(),
+    };
+    let generation = Generation::create(&member.library, &member.config.config_toml(), settings, failures)
+        .map_err(|source| StepError::Life { method: "its constructor", source })?;
+    start.alive.generation = Some(generation.clone());
+    let descriptor = generation.descriptor().clone();
+    member.show_descriptor(descriptor.clone());
+    check_allowed(member, &descriptor)?;
+    let version = descriptor.version.map(|version| version.to_string()).unwrap_or_default();
+    let generation_number = generation.number();
+    let what = match descriptor.kind {
+        Kind::Coordinator => "a coordinator",
+        Kind::Node => "a node",
+    };
+    let detail = format!(
+        "{} {version}, {what}, generation {generation_number}, {} dependencies",
+        member.role,
+        descriptor.dependencies.len()
+    );
+    Ok((start.further(Initialized { generation, dependencies: descriptor.dependencies }), detail))
+}
+
+/// Role and version must be what the section of the configuration allows.
+fn check_allowed(member: &Member, descriptor: &plugin_api::descriptor::Descriptor) -> Result<(), StepError> {
+    let path = member.library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
+    let allowed =
+        Allowed { role: member.role.clone(), version: Some(member.config.version.clone()), sha256: None };
+    let version = descriptor.version.clone().unwrap_or(semver::Version::new(0, 0, 0));
+    Ok(allowed.check(&path, descriptor.role.as_ref(), &version)?)
+}
+
+/// Step 2: the coordinators that it depends on: followed in etcd, and dialled as soon as they are there.
+async fn link_coordinators(start: Start<'_, Initialized>) -> Stepped<'_, CoordinatorsLinked> {
+    let (coordinators, nodes): (Vec<_>, Vec<_>) =
+        start.done.dependencies.iter().cloned().partition(|dependency| dependency.kind == Kind::Coordinator);
+    let detail = link(start.member, start.parts, &coordinators).await;
+    let generation = start.done.generation.clone();
+    Ok((start.further(CoordinatorsLinked { generation, nodes }), detail))
+}
+
+/// Step 3: the nodes that it depends on, each in a task of its own. Then the component builds its services.
+async fn link_nodes_and_start(start: Start<'_, CoordinatorsLinked>) -> Stepped<'_, ComponentStarted> {
+    let (member, parts) = (start.member, start.parts);
+    let mut detail = link(member, parts, &start.done.nodes).await;
+    let generation = start.done.generation.clone();
+    let identity = Identity {
+        cluster: parts.own.cluster.clone(),
+        role: member.role.clone(),
+        server_id: parts.own.server_id,
+        address: parts.address.advertised.clone(),
+        generation: generation.number(),
+    };
+    let began = Instant::now();
+    let Started { services, descriptor_sets } =
+        within(member.config.start_timeout, "start", generation.component().start(&identity))
+            .await
+            .map_err(|source| StepError::Life { method: "start", source })?;
+    let took_ms = began.elapsed().as_secs_f64() * 1000.0;
+    // Writing to a `String` cannot fail.
+    let _ = write!(detail, "; started in {took_ms:.1} ms, serves {}", list(&services));
+    let serving = Serving {
+        generation: generation.clone(),
+        services,
+        descriptor_sets: Arc::new(descriptor_sets.into_iter().map(|set| set.into_vec()).collect()),
+        cut: start.alive.cut.clone(),
+    };
+    parts.served.begin(&member.role, serving)?;
+    Ok((start.further(ComponentStarted { generation }), detail))
+}
+
+/// Step 4: its own session, by which others find it, and then its work.
+async fn register_and_activate(start: Start<'_, ComponentStarted>) -> Stepped<'_, Registered> {
+    let (member, parts, alive) = (start.member, start.parts, start.alive);
+    let generation = start.done.generation;
+    let again = alive.session.is_some();
+    let session = alive.session.get_or_insert_with(|| {
+        let settings = session_settings(member, parts, &generation);
+        Arc::new(Session::open(parts.etcd.clone(), settings, parts.state_file.clone()))
+    });
+    member.show_session(session);
+    if let Some(metadata) = &alive.metadata {
+        metadata.write_under(session.guard());
+    }
+    let mut detail = registered(session).await?;
+    let resume = if again { Resume::TakenOver } else { Resume::Fresh };
+    // First: where activating fails, deactivating follows all the same.
+    alive.activated = true;
+    within(member.config.activate_timeout, "activate", generation.component().activate(resume))
+        .await
+        .map_err(|source| StepError::Life { method: "activate", source })?;
+    alive.notices = Some(tell_of_peers(member, parts, &generation, alive));
+    detail.push_str("; activated");
+    let done = Start { member, parts, alive, done: Registered };
+    Ok((done, detail))
+}
+
+/// Step 5.
+async fn become_healthy(start: Start<'_, Registered>) -> Stepped<'_, ()> {
+    start.member.lifecycle.transition(State::Healthy)?;
+    Ok((start.further(()), "serving".to_owned()))
+}
+
+/// Declares dependencies: they are dialled all at once, and nothing is waited for unless one of them says so.
+async fn link(member: &Member, parts: &Parts, dependencies: &[Dependency]) -> String {
+    for dependency in dependencies {
+        let table = parts.discovery.follow(&dependency.role);
+        parts.connections.add_dependency(&member.role, dependency.clone(), table);
+    }
+    let waits = dependencies.iter().filter(|dependency| dependency.wait != WaitPolicy::No).map(async |dependency| {
+        if !parts.connections.wait_ready(&member.role, &dependency.role, dependency.wait).await {
+            let (role, awaited, wait) = (&member.role, &dependency.role, dependency.wait);
+            tracing::warn!(%role, dependency = %awaited, ?wait, "the wait has run out: the start goes on without it");
+        }
+    });
+    futures_util::future::join_all(waits).await;
+    let described: Vec<String> = dependencies.iter().map(|dependency| describe(member, parts, dependency)).collect();
+    if described.is_empty() { "none".to_owned() } else { described.join(", ") }
+}
+
+/// A dependency as it stands at this moment.
+fn describe(member: &Member, parts: &Parts, dependency: &Dependency) -> String {
+    let role = &dependency.role;
+    match parts.connections.clients(&member.role, role) {
+        Ok(peers) if peers.is_empty() => format!("{role}: nobody known yet"),
+        Ok(peers) => {
+            let peers: Vec<String> =
+                peers.iter().map(|peer| format!("{} {}", peer.server_id, peer.link.as_str())).collect();
+            format!("{role}: {}", peers.join(", "))
+        }
+        Err(refusal) => format!("{role}: {}", refusal.message),
+    }
+}
+
+fn list(services: &[String]) -> String {
+    if services.is_empty() { "nothing".to_owned() } else { services.join(", ") }
+}
+
+fn session_settings(member: &Member, parts: &Parts, generation: &Generation) -> SessionSettings {
+    let descriptor = generation.descriptor();
+    SessionSettings {
+        role: member.role.clone(),
+        server_id: parts.own.server_id,
+        kind: descriptor.kind,
+        address: parts.address.advertised.clone(),
+        bound: parts.address.bound,
+        version: descriptor.version.as_ref().map(ToString::to_string).unwrap_or_default(),
+        labels: parts.config.host.labels.clone(),
+        host_name: parts.address.host_name.clone(),
+        ttl: parts.config.session.ttl,
+    }
+}
+
+/// Waits until the session is held: for as long as another host has the key, or etcd does not answer.
+async fn registered(session: &Session) -> Result<String, StepError> {
+    let mut status = session.status();
+    let ended = |status: &SessionStatus| matches!(status, SessionStatus::Held(_) | SessionStatus::Revoked);
+    match status.wait_for(ended).await.as_deref() {
+        Ok(SessionStatus::Held(held)) => {
+            let (key, registration) = (&held.key, held.registration);
+            Ok(format!("{key} at revision {}, lease {:x}", registration.create_revision, registration.lease_id))
+        }
+        _ => Err(StepError::Revoked),
+    }
+}
+
+/// Tells the component of its peers: first the table of each dependency, then each change, one at a time.
+fn tell_of_peers(member: &Member, parts: &Parts, generation: &Generation, alive: &Alive) -> AbortOnDropHandle<()> {
+    let dependencies = &generation.descriptor().dependencies;
+    let streams = dependencies.iter().filter_map(|dependency| {
+        let events = parts.connections.watch_clients(&member.role, &dependency.role);
+        // It was declared in step 2 or 3; only a host that stops has removed it.
+        events.ok().map(futures_util::StreamExt::boxed)
+    });
+    let mut events = futures_util::stream::select_all(streams);
+    let (generation, failures, role) = (generation.clone(), alive.failures.sender(), member.role.clone());
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        while let Some(event) = events.next().await {
+            let event: PeerEvent = event;
+            if let Err(error) = generation.component().on_peer(&event).await {
+                tracing::warn!(%role, %error, "on_peer failed");
+                // Nobody listens any more where the component is on its way out.
+                let _ = failures.send(error);
+                return;
+            }
+        }
+    }))
 }

@@ -4,11 +4,12 @@
 
 pub mod policy;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use plugin_api::border::v1::component::LifeError;
 use plugin_api::component::Deactivation;
+use plugin_api::descriptor::Descriptor;
 use plugin_api::error::Error;
 use plugin_api::identity::Role;
 use tokio::sync::mpsc;
@@ -16,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::ComponentConfig;
-use crate::lifecycle::{Lifecycle, State};
+use crate::lifecycle::{Lifecycle, State, Step};
+use crate::metadata::MetadataStore;
 use crate::plugin::{Generation, Library};
 use crate::serve::Served;
 use crate::session::Session;
@@ -36,6 +38,39 @@ pub struct Member {
     pub library: Library,
     /// Its state.
     pub lifecycle: Lifecycle,
+    /// What others are shown of it.
+    shown: Mutex<Shown>,
+}
+
+/// What others are shown of a component.
+#[derive(Clone, Default)]
+pub struct Shown {
+    /// What it says of itself; `None` before it was made.
+    pub descriptor: Option<Descriptor>,
+    /// Its registration, as long as it is there. Not owned.
+    pub session: Weak<Session>,
+}
+
+impl Member {
+    /// A component that has not been started yet.
+    pub fn new(role: Role, config: ComponentConfig, library: Library, lifecycle: Lifecycle) -> Self {
+        Self { role, config, library, lifecycle, shown: Mutex::default() }
+    }
+
+    /// What others are shown of it.
+    pub fn shown(&self) -> Shown {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows what the component says of itself.
+    pub fn show_descriptor(&self, descriptor: Descriptor) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).descriptor = Some(descriptor);
+    }
+
+    /// Shows its registration.
+    pub fn show_session(&self, session: &Arc<Session>) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).session = Arc::downgrade(session);
+    }
 }
 
 /// A component on its way up or alive: what has to be undone when it ends. Owned by one task at a time.
@@ -48,11 +83,41 @@ pub struct Alive {
     /// Tells the component of its peers, one event at a time.
     pub notices: Option<AbortOnDropHandle<()>>,
     /// Failures in its background come in here.
-    pub failures: Option<mpsc::UnboundedReceiver<LifeError>>,
+    pub failures: Failures,
+    /// The role's metadata, written under the session.
+    pub metadata: Option<MetadataStore>,
     /// Cuts the calls that still run.
     pub cut: CancellationToken,
     /// Its registration. It outlives a restart.
-    pub session: Option<Session>,
+    pub session: Option<Arc<Session>>,
+}
+
+/// Both ends of the failures of one component's background. Unbounded: each task and the notices send one at most.
+pub struct Failures {
+    sender: mpsc::UnboundedSender<LifeError>,
+    receiver: mpsc::UnboundedReceiver<LifeError>,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        Self { sender, receiver }
+    }
+}
+
+impl Failures {
+    /// Where they are sent.
+    pub fn sender(&self) -> mpsc::UnboundedSender<LifeError> {
+        self.sender.clone()
+    }
+
+    async fn next(&mut self) -> LifeError {
+        match self.receiver.recv().await {
+            Some(failure) => failure,
+            // `self` has a sender.
+            None => std::future::pending().await,
+        }
+    }
 }
 
 /// Runs a component until `stop`; gives back what is to be ended by `shutdown`.
@@ -89,7 +154,7 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
                 return alive;
             }
         }
-        let again = State::Initializing { step: crate::lifecycle::Step::Initializing };
+        let again = State::Initializing { step: Step::Initializing };
         if member.lifecycle.transition(again).is_err() {
             // Only a stop leaves no way back to the first step.
             return alive;
@@ -102,15 +167,7 @@ async fn one_life(member: &Member, parts: &Parts, alive: &mut Alive) -> StepFail
     if let Err(failed) = five_steps(member, parts, alive).await {
         return failed;
     }
-    let failure = match &mut alive.failures {
-        Some(failures) => failures.recv().await,
-        None => None,
-    };
-    let failure = failure.unwrap_or_else(|| {
-        // The component holds a sender as long as it lives.
-        LifeError::Failed(Error::new(tonic::Code::Internal, "the component has gone"))
-    });
-    StepFailed::later(failure)
+    StepFailed::later(alive.failures.next().await)
 }
 
 fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
@@ -155,7 +212,8 @@ pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, rea
     alive.cut.cancel();
     alive.cut = CancellationToken::new();
     alive.generation = None;
-    alive.failures = None;
+    // Of the component that has gone; the next one's are its own.
+    alive.failures = Failures::default();
 }
 
 /// A method of a component's life, within its limit.

@@ -10,6 +10,7 @@
 //! The gate starts nothing and keeps nothing. It holds off mistakes and changes by other users; a plugin that is let in
 //! runs with all of the host's rights.
 
+pub mod admission;
 pub mod agreement;
 pub mod digest;
 pub mod elf;

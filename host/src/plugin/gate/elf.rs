@@ -9,10 +9,8 @@ use object::elf;
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _, Sym as _};
 use plugin_api::border::root::ENTRY_PREFIX;
 
-#[cfg(target_pointer_width = "64")]
+/// Hosts are 64-bit processes.
 type Header = elf::FileHeader64<object::Endianness>;
-#[cfg(target_pointer_width = "32")]
-type Header = elf::FileHeader32<object::Endianness>;
 
 /// A file that cannot be a plugin of this machine.
 #[derive(Debug, thiserror::Error)]
@@ -117,10 +115,9 @@ fn check_machine(bytes: &[u8]) -> Result<(), ElfError> {
     let (class, order) = (start[E_IDENT_CLASS], start[E_IDENT_DATA]);
     let machine = [start[E_MACHINE], start[E_MACHINE + 1]];
     let machine = if order == elf::ELFDATA2MSB.0 { u16::from_be_bytes(machine) } else { u16::from_le_bytes(machine) };
-    let own_class = if cfg!(target_pointer_width = "64") { elf::ELFCLASS64.0 } else { elf::ELFCLASS32.0 };
     let own_order = if cfg!(target_endian = "big") { elf::ELFDATA2MSB.0 } else { elf::ELFDATA2LSB.0 };
     let differences: Vec<_> = [
-        difference("class", own_class, class, |class| match class {
+        difference("class", elf::ELFCLASS64.0, class, |class| match class {
             1 => "32-bit".to_owned(),
             2 => "64-bit".to_owned(),
             other => format!("class {other}"),
@@ -201,8 +198,7 @@ fn is_position_independent_executable(header: &Header, bytes: &[u8]) -> Result<b
     let endian = header.endian()?;
     for segment in header.program_headers(endian, bytes)? {
         for entry in segment.dynamic(endian, bytes)?.into_iter().flatten() {
-            let value: u64 = entry.d_val(endian).into();
-            if entry.d_tag(endian) == elf::DT_FLAGS_1 && value & u64::from(elf::DF_1_PIE.0) != 0 {
+            if entry.d_tag(endian) == elf::DT_FLAGS_1 && entry.d_val(endian) & elf::DF_1_PIE.0 != 0 {
                 return Ok(true);
             }
         }

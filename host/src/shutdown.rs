@@ -1,0 +1,172 @@
+//! The way back: from a signal to the exit, in order and within one limit.
+//!
+//! Peers are told first, while everything still works; then new calls are refused, running ones drained, components ended
+//! (dependents before what they depend on), sessions given up, links closed.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use plugin_api::component::Deactivation;
+use plugin_api::identity::Role;
+
+use crate::config::ShutdownConfig;
+use crate::lifecycle::State;
+use crate::startup::Parts;
+use crate::startup::host::{Host, Running};
+use crate::supervise::{Alive, Member, clear_away};
+
+/// How a stop went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Everything ended by itself.
+    Clean,
+    /// The limit was over first.
+    AtTheLimit,
+}
+
+/// Stops a host within `shutdown.limit`.
+///
+/// # Cancel safety
+///
+/// What is left is dropped: sessions run out by themselves.
+pub async fn stop(host: Host) -> Stopped {
+    let config = host.parts.config.shutdown.clone();
+    let began = Instant::now();
+    let limit = humantime::format_duration(config.limit);
+    tracing::info!(%limit, "stopping");
+    match tokio::time::timeout(config.limit, in_order(host, &config)).await {
+        Ok(()) => {
+            tracing::info!(took_ms = began.elapsed().as_millis(), "stopped");
+            Stopped::Clean
+        }
+        Err(_) => {
+            tracing::error!(%limit, "not everything has ended within the limit (shutdown.limit): leaving");
+            Stopped::AtTheLimit
+        }
+    }
+}
+
+async fn in_order(host: Host, config: &ShutdownConfig) {
+    let Host { parts, members, drain, listener, admin } = host;
+    let ending = take_over(members).await;
+    mark_stopping(&ending).await;
+    let_work_move(&ending, config.grace).await;
+    refuse_new_calls(&ending);
+    drain.cancel();
+    drain_calls(&ending, config.drain).await;
+    end_components(ending, &parts, config).await;
+    // Connections without a call are closed by now; what is left is cut.
+    drop(listener);
+    parts.connections.stop().await;
+    parts.discovery.stop().await;
+    admin.stop.cancel();
+    if let Err(error) = admin.task.await {
+        tracing::warn!(%error, "the admin listener did not end well");
+    }
+}
+
+/// A component that is being ended.
+struct Ending {
+    member: Arc<Member>,
+    alive: Alive,
+}
+
+/// All components are marked as stopping, and their owners give them up.
+async fn take_over(members: Vec<Running>) -> Vec<Ending> {
+    for running in &members {
+        if let Err(forbidden) = running.member.lifecycle.transition(State::Stopping { draining: false }) {
+            tracing::debug!(role = %running.member.role, %forbidden, "stopping already");
+        }
+        running.stop.cancel();
+    }
+    let mut ending = Vec::new();
+    for Running { member, task, .. } in members {
+        match task.await {
+            Ok(alive) => ending.push(Ending { member, alive }),
+            Err(error) => tracing::error!(role = %member.role, %error, "the component's owner has failed"),
+        }
+    }
+    ending
+}
+
+/// Peers are told by etcd, before anything stops working.
+async fn mark_stopping(ending: &[Ending]) {
+    let marked = ending.iter().filter_map(|ending| ending.alive.session.as_ref()).map(async |session| {
+        if let Err(error) = session.mark_stopping().await {
+            tracing::warn!(error = plugin_api::error::chain(&error), "peers could not be told of the stop");
+        }
+    });
+    futures_util::future::join_all(marked).await;
+}
+
+/// Components let their work move elsewhere, while they still serve.
+async fn let_work_move(ending: &[Ending], grace: Duration) {
+    let moving = ending.iter().filter(|ending| ending.alive.activated).filter_map(|ending| {
+        let generation = ending.alive.generation.as_ref()?;
+        let role = &ending.member.role;
+        Some(async move {
+            match tokio::time::timeout(grace, generation.component().on_stopping()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%role, %error, "on_stopping failed"),
+                Err(_) => {
+                    let grace = humantime::format_duration(grace);
+                    tracing::warn!(%role, "its work has not moved elsewhere within {grace} (shutdown.grace)");
+                }
+            }
+        })
+    });
+    futures_util::future::join_all(moving).await;
+}
+
+fn refuse_new_calls(ending: &[Ending]) {
+    for Ending { member, .. } in ending {
+        if let Err(forbidden) = member.lifecycle.transition(State::Stopping { draining: true }) {
+            tracing::debug!(role = %member.role, %forbidden, "draining already");
+        }
+    }
+}
+
+/// Running calls end, or are cut at the limit.
+async fn drain_calls(ending: &[Ending], limit: Duration) {
+    let generations = || ending.iter().filter_map(|ending| ending.alive.generation.as_ref());
+    let drained = futures_util::future::join_all(generations().map(|generation| generation.no_calls()));
+    if tokio::time::timeout(limit, drained).await.is_err() {
+        let running: usize = generations().map(|generation| generation.ledger().calls).sum();
+        let limit = humantime::format_duration(limit);
+        tracing::warn!(running, "calls still run after {limit} (shutdown.drain): they are cut");
+        for Ending { alive, .. } in ending {
+            alive.cut.cancel();
+        }
+    }
+}
+
+/// Components end, dependents before what they depend on; those that do not depend on one another at the same time.
+async fn end_components(mut ending: Vec<Ending>, parts: &Parts, config: &ShutdownConfig) {
+    while !ending.is_empty() {
+        let needed: BTreeSet<Role> = ending.iter().flat_map(dependencies).collect();
+        let (mut later, mut now): (Vec<_>, Vec<_>) =
+            ending.into_iter().partition(|ending| needed.contains(&ending.member.role));
+        if now.is_empty() {
+            // They depend on one another in a circle: no order is better than another.
+            now = std::mem::take(&mut later);
+        }
+        futures_util::future::join_all(now.into_iter().map(|ending| end(ending, parts, config))).await;
+        ending = later;
+    }
+}
+
+fn dependencies(ending: &Ending) -> Vec<Role> {
+    let descriptor = ending.alive.generation.as_ref().map(|generation| generation.descriptor());
+    let dependencies = descriptor.map(|descriptor| descriptor.dependencies.as_slice()).unwrap_or_default();
+    let own = &ending.member.role;
+    dependencies.iter().map(|dependency| dependency.role.clone()).filter(|role| role != own).collect()
+}
+
+async fn end(mut ending: Ending, parts: &Parts, config: &ShutdownConfig) {
+    clear_away(&ending.member, &parts.served, &mut ending.alive, Deactivation::Stop).await;
+    if let Some(session) = ending.alive.session.take() {
+        session.revoke(config.limit).await;
+    }
+    tracing::info!(role = %ending.member.role, "ended");
+}

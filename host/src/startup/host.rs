@@ -1,0 +1,200 @@
+//! A host: its parts in the order in which they need one another, and its components, each in a task of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use plugin_api::export::Plugin;
+use plugin_api::identity::Role;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::prepare::{self, Refused};
+use super::view::HostView;
+use super::{Address, Parts};
+use crate::admin;
+use crate::config::Config;
+use crate::connections::{ConnectionManager, ConnectionsSettings};
+use crate::discovery::Discovery;
+use crate::etcd::{Etcd, EtcdError};
+use crate::serve::{self, Own, ServeError, Served};
+use crate::session::{SessionError, StateFile, StateFileError, take_server_id};
+use crate::supervise::{self, Alive, Member};
+
+/// How often it is said that etcd does not answer, and how long the next try waits.
+const ETCD_RETRY: Duration = Duration::from_secs(2);
+
+/// Why a host could not be started. Print the chain.
+#[derive(Debug, thiserror::Error)]
+pub enum StartupError {
+    /// Components that cannot be started as they are configured.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The listener.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The admin listener.
+    #[error("cannot listen on {address} (admin.listen)")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The server id could not be taken.
+    #[error("no server id could be taken")]
+    ServerId(#[source] SessionError),
+    /// The state file.
+    #[error(transparent)]
+    StateFile(#[from] StateFileError),
+    /// Stopped before it was up.
+    #[error("stopped while it was starting")]
+    Stopped,
+}
+
+/// A host that runs.
+pub struct Host {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) members: Vec<Running>,
+    /// Ends the listener: callers are told with GOAWAY.
+    pub(crate) drain: CancellationToken,
+    /// Ends when the last call over the listener has.
+    pub(crate) listener: AbortOnDropHandle<Result<(), ServeError>>,
+    pub(crate) admin: Admin,
+}
+
+/// A component and the task that owns it.
+pub(crate) struct Running {
+    pub(crate) member: Arc<Member>,
+    /// Makes the task give up what it owns.
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: AbortOnDropHandle<Alive>,
+}
+
+/// The admin listener; it is the last to go.
+pub(crate) struct Admin {
+    pub(crate) stop: CancellationToken,
+    pub(crate) task: AbortOnDropHandle<std::io::Result<()>>,
+}
+
+impl Host {
+    /// Starts a host: returns when its components are on their way, each through its five steps.
+    ///
+    /// # Errors
+    ///
+    /// [`StartupError`]. etcd that does not answer is none: it is said every few seconds, and waited for until `stop`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is registered yet; what was begun is dropped.
+    pub async fn start(
+        config: Config,
+        linked: &[Plugin],
+        log_level: u8,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartupError> {
+        let directories = config.host.directories();
+        let opened = prepare::open_all(&config, &directories.state, linked).await?;
+        let (listener, bound) = serve::bind(config.server.listen).await?;
+        let address = Address {
+            advertised: config.server.advertise.clone().unwrap_or_else(|| bound.to_string()),
+            bound,
+            host_name: host_name(),
+        };
+        let view = Arc::new(HostView::new(&opened));
+        let (admin, admin_address) = Admin::start(config.admin.listen, view.clone()).await?;
+        tracing::info!(listen = %bound, advertise = %address.advertised, admin = %admin_address, "listening");
+
+        let etcd = or_stopped(stop, connect(&config)).await?;
+        let server_id = or_stopped(stop, take_server_id(&etcd)).await?.map_err(StartupError::ServerId)?;
+        let roles: Vec<Role> = config.roles().into_iter().collect();
+        let cluster = config.cluster_name().to_owned();
+        let state_file = Arc::new(StateFile::open(&directories.state, &cluster, &roles)?);
+        let names: Vec<&str> = roles.iter().map(Role::as_str).collect();
+        let connections = ConnectionManager::new(ConnectionsSettings {
+            config: config.connections.clone(),
+            cluster: cluster.clone(),
+            own: format!("{}-{server_id}", names.join("+")),
+        });
+        let boot_id = format!("{:016x}", fastrand::u64(..));
+        tracing::info!(%cluster, %server_id, boot_id, etcd = etcd.endpoint(), roles = names.join(","), "this host");
+
+        let parts = Arc::new(Parts {
+            discovery: Discovery::new(etcd.clone(), &config.discovery),
+            own: Arc::new(Own { cluster, server_id, boot_id }),
+            served: Served::new(opened.iter().map(|member| (member.role.clone(), member.lifecycle.watch()))),
+            config,
+            address,
+            etcd,
+            connections,
+            state_file,
+            log_level,
+        });
+        view.complete(parts.clone());
+        let drain = CancellationToken::new();
+        let served = serve::run(listener, parts.own.clone(), parts.served.clone(), drain.clone().cancelled_owned());
+        let listener = AbortOnDropHandle::new(tokio::spawn(served));
+        let members = opened.into_iter().map(|member| Running::start(member, parts.clone())).collect();
+        Ok(Self { parts, members, drain, listener, admin })
+    }
+
+    /// Returns when the listener has failed by itself: without it the host is of no use.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn failed(&mut self) -> String {
+        match (&mut self.listener).await {
+            Ok(Ok(())) => "the listener has ended".to_owned(),
+            Ok(Err(error)) => plugin_api::error::chain(&error),
+            Err(error) => format!("the listener's task: {error}"),
+        }
+    }
+}
+
+impl Running {
+    fn start(member: Arc<Member>, parts: Arc<Parts>) -> Self {
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(supervise::run(member.clone(), parts, stop.clone()));
+        Self { member, stop, task: AbortOnDropHandle::new(task) }
+    }
+}
+
+impl Admin {
+    async fn start(address: SocketAddr, view: Arc<HostView>) -> Result<(Self, SocketAddr), StartupError> {
+        let failed = |source| StartupError::Admin { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let stop = CancellationToken::new();
+        let task = AbortOnDropHandle::new(tokio::spawn(admin::run(listener, view, stop.clone())));
+        Ok((Self { stop, task }, bound))
+    }
+}
+
+/// Connects to etcd, for as long as it takes, and says every few seconds what is wrong.
+async fn connect(config: &Config) -> Etcd {
+    loop {
+        match Etcd::connect(&config.etcd).await {
+            Ok(etcd) => return etcd,
+            Err(error) => {
+                let error: EtcdError = error;
+                let again_in = humantime::format_duration(ETCD_RETRY);
+                tracing::warn!(error = plugin_api::error::chain(&error), %again_in, "etcd does not answer");
+            }
+        }
+        tokio::time::sleep(ETCD_RETRY).await;
+    }
+}
+
+async fn or_stopped<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> Result<T, StartupError> {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => Err(StartupError::Stopped),
+        done = work => Ok(done),
+    }
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

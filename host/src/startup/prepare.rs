@@ -1,0 +1,125 @@
+//! Before anything is registered or dialled: the plugins are opened and their configuration is checked.
+//!
+//! All refusals are told together. `componenthost check` does exactly this and no more.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use plugin_api::export::Plugin;
+use plugin_api::identity::Role;
+
+use crate::config::{ComponentConfig, Config};
+use crate::lifecycle::Lifecycle;
+use crate::plugin::gate::{Allowed, Digest};
+use crate::plugin::{Library, OpenError};
+use crate::supervise::Member;
+
+/// The folder of a host's private copies of plugins, below its state directory.
+const COPIES: &str = "plugins";
+
+/// The number of the first loaded copy in a host process.
+const FIRST_GENERATION: u64 = 1;
+
+/// Components that cannot be started as they are configured; all of them.
+#[derive(Debug)]
+pub struct Refused(pub Vec<RefusedComponent>);
+
+/// One of them.
+#[derive(Debug)]
+pub struct RefusedComponent {
+    /// Its role.
+    pub role: Role,
+    /// Why.
+    pub why: Why,
+}
+
+/// Why a component cannot be started as it is configured.
+#[derive(Debug)]
+pub enum Why {
+    /// Its plugin was not opened.
+    Plugin(OpenError),
+    /// Its own configuration has mistakes: (key, text) each.
+    Config(Vec<(String, String)>),
+}
+
+/// Opens the plugins of all components. Those in `linked` are part of this binary and go before files.
+///
+/// # Errors
+///
+/// [`Refused`], with every component that was refused.
+///
+/// # Cancel safety
+///
+/// What was opened stays open, unused.
+pub async fn open_all(config: &Config, state_dir: &Path, linked: &[Plugin]) -> Result<Vec<Arc<Member>>, Refused> {
+    let copies = state_dir.join(COPIES);
+    let mut members = Vec::new();
+    let mut refused = Vec::new();
+    for (role, component) in &config.component {
+        match open(config, role, component, &copies, linked).await {
+            Ok(library) => {
+                let lifecycle = Lifecycle::new(FIRST_GENERATION);
+                members.push(Arc::new(Member::new(role.clone(), component.clone(), library, lifecycle)));
+            }
+            Err(why) => refused.push(RefusedComponent { role: role.clone(), why }),
+        }
+    }
+    if refused.is_empty() { Ok(members) } else { Err(Refused(refused)) }
+}
+
+async fn open(
+    config: &Config,
+    role: &Role,
+    component: &ComponentConfig,
+    copies: &Path,
+    linked: &[Plugin],
+) -> Result<Library, Why> {
+    let name = component.plugin(role);
+    let library = match linked.iter().find(|plugin| plugin.package == name) {
+        Some(plugin) => Library::linked(plugin).map_err(Why::Plugin)?,
+        None => {
+            let allowed = allowed(role, component);
+            Library::open(name, &config.plugins, &allowed, copies, FIRST_GENERATION).await.map_err(Why::Plugin)?
+        }
+    };
+    let mistakes = library
+        .check_config(&component.config_toml())
+        .map_err(|error| Why::Config(vec![(String::new(), error.to_string())]))?;
+    if mistakes.is_empty() {
+        return Ok(library);
+    }
+    Err(Why::Config(mistakes.into_iter().map(|mistake| (mistake.key, mistake.text)).collect()))
+}
+
+fn allowed(role: &Role, component: &ComponentConfig) -> Allowed {
+    // The configuration has been checked: what is not empty is a hash.
+    let sha256 = component.sha256.parse::<Digest>().ok();
+    Allowed { role: role.clone(), version: Some(component.version.clone()), sha256 }
+}
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut first = true;
+        for RefusedComponent { role, why } in &self.0 {
+            match why {
+                Why::Plugin(error) => {
+                    let line = if first { "" } else { "\n" };
+                    write!(formatter, "{line}component.{role}: {}", plugin_api::error::chain(error))?;
+                    first = false;
+                }
+                Why::Config(mistakes) => {
+                    for (key, text) in mistakes {
+                        let line = if first { "" } else { "\n" };
+                        let dot = if key.is_empty() { "" } else { "." };
+                        write!(formatter, "{line}component.{role}.config{dot}{key}: {text}")?;
+                        first = false;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

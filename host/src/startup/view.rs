@@ -1,0 +1,96 @@
+//! What the admin answers show of this host, made of its parts' watches at each request.
+
+use std::sync::{Arc, OnceLock};
+
+use serde_json::{Value, json};
+
+use super::Parts;
+use crate::admin::{ComponentView, MissingDependency, PluginView, StepName, StepView, View};
+use crate::lifecycle::{State, Status, Step};
+use crate::supervise::Member;
+
+/// Everything that is shown.
+pub struct HostView {
+    members: Vec<Arc<Member>>,
+    /// Set once etcd has answered: the admin listener is there from the very beginning.
+    parts: OnceLock<Arc<Parts>>,
+}
+
+impl HostView {
+    /// Of a host that has its plugins, and no more yet.
+    pub fn new(members: &[Arc<Member>]) -> Self {
+        Self { members: members.to_vec(), parts: OnceLock::new() }
+    }
+
+    /// The host has all its parts.
+    pub fn complete(&self, parts: Arc<Parts>) {
+        // A host is completed once; a second time would change nothing.
+        let _ = self.parts.set(parts);
+    }
+
+    fn component(&self, member: &Member) -> ComponentView {
+        let status = member.lifecycle.status();
+        let shown = member.shown();
+        let parts = self.parts.get();
+        let missing = parts.map(|parts| parts.connections.missing(&member.role)).unwrap_or_default();
+        let origin = member.library.origin();
+        ComponentView {
+            role: member.role.clone(),
+            server_id: parts.map(|parts| parts.own.server_id),
+            kind: shown.descriptor.as_ref().map(|descriptor| descriptor.kind),
+            version: shown.descriptor.as_ref().and_then(|descriptor| descriptor.version.as_ref()).map(ToString::to_string),
+            generation: status.generation,
+            state_code: status.state.code(),
+            fenced: false,
+            quarantined: matches!(status.state, State::Abnormal { next_try: None, .. }),
+            serving_step: step_of(&status),
+            cause: match &status.state {
+                State::Abnormal { cause, .. } => Some(cause.clone()),
+                State::Initializing { .. } if parts.is_none() => Some("etcd has not answered yet".to_owned()),
+                _ => None,
+            },
+            since_ms: u64::try_from(status.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            restarts: status.restarts.into(),
+            session: shown.session.upgrade().map_or(Value::Null, |session| json!(session.view())),
+            missing: missing
+                .into_iter()
+                .map(|missing| MissingDependency { role: missing.role, reason: format!("{}: {}", missing.reason, missing.message) })
+                .collect(),
+            plugin: origin.map(|origin| PluginView {
+                path: origin.path.display().to_string(),
+                sha256: origin.sha256.to_string(),
+            }),
+            steps: status.steps.into_iter().map(step_view).collect(),
+        }
+    }
+}
+
+fn step_name(step: Step) -> StepName {
+    StepName { number: step.number(), name: step.name().to_owned() }
+}
+
+/// The step that runs, or that has failed.
+fn step_of(status: &Status) -> Option<StepName> {
+    match &status.state {
+        State::Initializing { step } => Some(step_name(*step)),
+        State::Abnormal { .. } => status.steps.iter().find(|step| step.failed).map(|step| step_name(step.step)),
+        State::Healthy | State::StandBy | State::Stopping { .. } => None,
+    }
+}
+
+fn step_view(report: crate::lifecycle::StepReport) -> StepView {
+    let StepName { number, name } = step_name(report.step);
+    let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+    StepView { number, name, detail: report.detail, took_ms, failed: report.failed }
+}
+
+impl View for HostView {
+    fn components(&self) -> Vec<ComponentView> {
+        self.members.iter().map(|member| self.component(member)).collect()
+    }
+
+    fn connections(&self) -> Value {
+        let Some(parts) = self.parts.get() else { return json!({ "dependencies": [], "discovery": [] }) };
+        json!({ "dependencies": parts.connections.view(), "discovery": parts.discovery.view() })
+    }
+}
