@@ -55,8 +55,7 @@ pub async fn admit(
     copies: &Path,
     generation: u64,
 ) -> Result<Admission, AdmissionError> {
-    let (name, config, allowed, copies) =
-        (name_or_path.to_owned(), config.clone(), allowed.clone(), copies.to_owned());
+    let (name, config, allowed, copies) = (name_or_path.to_owned(), config.clone(), allowed.clone(), copies.to_owned());
     let limit = config.first_look.then_some(config.first_look_timeout);
     let name_of_task = name.clone();
     let inspected = tokio::task::spawn_blocking(move || {
