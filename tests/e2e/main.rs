@@ -10,4 +10,5 @@ mod panics;
 mod recovery;
 mod search;
 mod startup;
+mod static_linking;
 mod gate;
