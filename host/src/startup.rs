@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use plugin_api::border::v1::component::{LifeError, Started};
 use plugin_api::component::Resume;
 use plugin_api::descriptor::{Dependency, Kind, WaitPolicy};
-use plugin_api::identity::Identity;
+use plugin_api::identity::{Identity, Role};
 use plugin_api::peers::PeerEvent;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
@@ -52,6 +52,13 @@ pub struct Parts {
     pub state_file: Arc<StateFile>,
     /// The most detailed level that is logged.
     pub log_level: u8,
+}
+
+impl Parts {
+    /// The metadata of a role, not to be written yet.
+    fn metadata_of(&self, role: &Role) -> MetadataStore {
+        MetadataStore::read_only(self.etcd.clone(), role.clone(), self.config.discovery.patience())
+    }
 }
 
 /// Where a host is reached.
@@ -200,7 +207,7 @@ impl<'a, Done> Start<'a, Done> {
 async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
     let (member, parts) = (start.member, start.parts);
     let failures = start.alive.failures.sender();
-    let metadata = start.alive.metadata.get_or_insert_with(|| MetadataStore::new(parts.etcd.clone(), &member.role)).clone();
+    let metadata = start.alive.metadata.get_or_insert_with(|| parts.metadata_of(&member.role)).clone();
     let settings = GenerationSettings {
         role: member.role.clone(),
         generation: member.lifecycle.status().generation,
@@ -213,6 +220,7 @@ async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
         .map_err(|source| StepError::Life { method: "its constructor", source })?;
     start.alive.generation = Some(generation.clone());
     let descriptor = generation.descriptor().clone();
+    member.show_descriptor(descriptor.clone());
     check_allowed(member, &descriptor)?;
     let version = descriptor.version.map(|version| version.to_string()).unwrap_or_default();
     let generation_number = generation.number();
@@ -269,7 +277,7 @@ async fn link_nodes_and_start(start: Start<'_, CoordinatorsLinked>) -> Stepped<'
     let serving = Serving {
         generation: generation.clone(),
         services,
-        descriptor_sets: Arc::new(descriptor_sets.into_iter().map(serde_bytes::ByteBuf::into_vec).collect()),
+        descriptor_sets: Arc::new(descriptor_sets.into_iter().map(|set| set.into_vec()).collect()),
         cut: start.alive.cut.clone(),
     };
     parts.served.begin(&member.role, serving)?;
@@ -282,8 +290,10 @@ async fn register_and_activate(start: Start<'_, ComponentStarted>) -> Stepped<'_
     let generation = start.done.generation;
     let again = alive.session.is_some();
     let session = alive.session.get_or_insert_with(|| {
-        Session::open(parts.etcd.clone(), session_settings(member, parts, &generation), parts.state_file.clone())
+        let settings = session_settings(member, parts, &generation);
+        Arc::new(Session::open(parts.etcd.clone(), settings, parts.state_file.clone()))
     });
+    member.show_session(session);
     if let Some(metadata) = &alive.metadata {
         metadata.write_under(session.guard());
     }

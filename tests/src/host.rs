@@ -112,16 +112,34 @@ impl Host {
         self.get("/api/v1/components").await.json()
     }
 
-    /// One component of `/api/v1/components`.
+    /// `/api/v1/components/{role}`.
     ///
     /// # Panics
     ///
     /// Where there is no such component.
     pub async fn component(&self, role: &str) -> Value {
-        let all = self.components().await;
-        let list = all.as_array().or_else(|| all["components"].as_array()).expect("a list of components");
-        let found = list.iter().find(|component| component["role"] == role);
-        found.unwrap_or_else(|| panic!("no component '{role}' in {all}")).clone()
+        let answer = self.get(&format!("/api/v1/components/{role}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Waits until a component has that state code, and gives its view.
+    pub async fn in_state(&self, role: &str, state_code: &str) -> Value {
+        eventually(LIMIT, || async {
+            let view = self.component(role).await;
+            if view["state_code"] == state_code { Ok(view) } else { Err(view) }
+        })
+        .await
+    }
+
+    /// Waits until `/readyz` answers 200: all its required dependencies can be called.
+    pub async fn ready(&self) -> &Self {
+        eventually(LIMIT, || async {
+            let answer = self.get("/readyz").await;
+            if answer.status == 200 { Ok(()) } else { Err(answer) }
+        })
+        .await;
+        self
     }
 
     /// `/api/v1/connections`.

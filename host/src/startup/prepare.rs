@@ -58,12 +58,10 @@ pub async fn open_all(config: &Config, state_dir: &Path, linked: &[Plugin]) -> R
     let mut refused = Vec::new();
     for (role, component) in &config.component {
         match open(config, role, component, &copies, linked).await {
-            Ok(library) => members.push(Arc::new(Member {
-                role: role.clone(),
-                config: component.clone(),
-                library,
-                lifecycle: Lifecycle::new(FIRST_GENERATION),
-            })),
+            Ok(library) => {
+                let lifecycle = Lifecycle::new(FIRST_GENERATION);
+                members.push(Arc::new(Member::new(role.clone(), component.clone(), library, lifecycle)));
+            }
             Err(why) => refused.push(RefusedComponent { role: role.clone(), why }),
         }
     }
