@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config;
+use plugin_api::error::chain;
 
 /// The exit code of what was refused or has failed. That of a wrong command line or configuration is
 /// [`config::EXIT_CODE`].
@@ -91,21 +92,9 @@ pub fn show(instead: &clap::Error) -> u8 {
 }
 
 /// Prints an error with its whole chain of causes, once, in one line after another.
-pub fn report(out: &mut dyn Write, error: &dyn Error) {
+pub fn report(out: &mut dyn Write, error: &(dyn Error + 'static)) {
     // As above.
     drop(writeln!(out, "{}", chain(error)));
-}
-
-/// An error's text followed by those of its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
@@ -124,13 +113,13 @@ mod tests {
     #[test]
     fn a_configuration_alone_runs_a_host() {
         let command = parsed("componenthost --config a.toml").expect("a command");
-        assert!(matches!(command, Command::Run { config } if config == PathBuf::from("a.toml")));
+        assert!(matches!(command, Command::Run { config } if config.as_os_str() == "a.toml"));
     }
 
     #[test]
     fn verbs_have_their_own_configuration() {
         let command = parsed("componenthost check --config a.toml").expect("a command");
-        assert!(matches!(command, Command::Check(check) if check.config == PathBuf::from("a.toml")));
+        assert!(matches!(command, Command::Check(check) if check.config.as_os_str() == "a.toml"));
         let command = parsed("componenthost call querycoord Search --json {} --timeout 2s").expect("a command");
         assert!(matches!(command, Command::Call(call) if call.role.as_str() == "querycoord" && call.config.is_none()));
     }

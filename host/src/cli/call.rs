@@ -24,7 +24,8 @@ use tonic::{Code, Request};
 
 pub use failure::CallError;
 
-use crate::config::{Config, EtcdConfig};
+use crate::config::Config;
+use crate::etcd::EtcdConfig;
 use crate::wire::{self, Addressee};
 use codec::DynamicCodec;
 

@@ -8,6 +8,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
+use plugin_api::error::chain;
 use plugin_api::identity::Role;
 
 use crate::config::{Config, Mistakes};
@@ -45,7 +46,7 @@ pub fn report(verdicts: &[(Role, Verdict)], out: &mut dyn Write) -> u8 {
             Ok(found) => format!("{role}: ok: {found}"),
             Err(error) => {
                 code = super::FAILED;
-                format!("{role}: refused: {}", super::chain(error.as_ref()))
+                format!("{role}: refused: {}", chain(error.as_ref()))
             }
         };
         // Where nobody reads the lines, the exit code still tells.

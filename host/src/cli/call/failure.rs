@@ -10,6 +10,7 @@ use tonic_types::StatusExt;
 
 use super::lookup::Found;
 use crate::config::{EXIT_CODE, Mistakes};
+use crate::etcd::EtcdError;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +35,8 @@ pub enum CallError {
         mistakes: Vec<String>,
     },
     /// etcd cannot be asked.
-    #[error("cannot ask etcd at {}", endpoints.join(", "))]
-    Etcd {
-        /// Its addresses.
-        endpoints: Vec<String>,
-        /// Why. The crate's own error has no `source`.
-        source: etcd_client::Error,
-    },
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
     /// Nobody is registered with that role.
     #[error("no host with the role {role} is registered under {prefix}; registered are:{}", indented(registered))]
     NoSuchRole {
@@ -167,7 +163,7 @@ impl CallError {
             | Self::Address { .. }
             | Self::NoSuchMethod { .. }
             | Self::AmbiguousMethod { .. } => EXIT_CODE,
-            Self::Etcd { .. }
+            Self::Etcd(_)
             | Self::NoSuchRole { .. }
             | Self::NoSuchServer { .. }
             | Self::Connect { .. }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, GetOptions};
+use etcd_client::GetOptions;
 use plugin_api::identity::{Role, ServerId};
 
 use super::failure::CallError;
 use crate::cluster::{Keys, Record, SessionKey};
-use crate::config::EtcdConfig;
+use crate::etcd::{Etcd, EtcdConfig};
 
 /// How often etcd is asked again while a role is waited for.
 const POLL: Duration = Duration::from_millis(200);
@@ -55,11 +55,8 @@ pub(super) async fn find(
 
 /// All sessions of the cluster, with their keys.
 async fn sessions(etcd: &EtcdConfig) -> Result<Vec<(Vec<u8>, Record)>, CallError> {
-    let failed = |source| CallError::Etcd { endpoints: etcd.endpoints.clone(), source };
-    let options = ConnectOptions::new().with_connect_timeout(etcd.connect_timeout).with_timeout(etcd.request_timeout);
-    let mut client = Client::connect(&etcd.endpoints, Some(options)).await.map_err(failed)?;
     let options = GetOptions::new().with_prefix();
-    let answer = client.get(prefix(etcd), Some(options)).await.map_err(failed)?;
+    let answer = Etcd::connect(etcd).await?.get("list the sessions", prefix(etcd), Some(options)).await?;
     // What is no session (the counter of ids, foreign values) is passed over: it must not hide the others.
     let records = answer.kvs().iter().filter_map(|kv| {
         let record: Record = serde_json::from_slice(kv.value()).ok()?;
