@@ -240,7 +240,7 @@ async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
 fn check_allowed(member: &Member, descriptor: &plugin_api::descriptor::Descriptor) -> Result<(), StepError> {
     let path = member.library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
     let allowed =
-        Allowed { role: member.role.clone(), version: Some(member.config.version.clone()), sha256: None };
+        Allowed { role: member.role.clone(), version: member.config.version.clone(), sha256: None };
     let version = descriptor.version.clone().unwrap_or(semver::Version::new(0, 0, 0));
     Ok(allowed.check(&path, descriptor.role.as_ref(), &version)?)
 }

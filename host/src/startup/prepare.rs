@@ -11,7 +11,7 @@ use plugin_api::identity::Role;
 
 use crate::config::{ComponentConfig, Config};
 use crate::lifecycle::Lifecycle;
-use crate::plugin::gate::{Allowed, Digest};
+use crate::plugin::gate::Allowed;
 use crate::plugin::{Library, OpenError};
 use crate::supervise::Member;
 
@@ -93,9 +93,7 @@ async fn open(
 }
 
 fn allowed(role: &Role, component: &ComponentConfig) -> Allowed {
-    // The configuration has been checked: what is not empty is a hash.
-    let sha256 = component.sha256.parse::<Digest>().ok();
-    Allowed { role: role.clone(), version: Some(component.version.clone()), sha256 }
+    component.allowed(role)
 }
 
 impl std::error::Error for Refused {}
