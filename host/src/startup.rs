@@ -26,7 +26,6 @@ use crate::discovery::Discovery;
 use crate::etcd::Etcd;
 use crate::lifecycle::{Forbidden, State, Step, StepReport};
 use crate::metadata::MetadataStore;
-use crate::plugin::gate::Allowed;
 use crate::plugin::{Generation, GenerationSettings};
 use crate::serve::{Own, SameService, Served, Serving};
 use crate::session::{Session, SessionSettings, SessionStatus, StateFile};
@@ -239,7 +238,7 @@ async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
 /// Role and version must be what the section of the configuration allows.
 fn check_allowed(member: &Member, descriptor: &plugin_api::descriptor::Descriptor) -> Result<(), StepError> {
     let path = member.library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
-    let allowed = Allowed { role: member.role.clone(), version: member.config.version.clone(), sha256: None };
+    let allowed = member.config.allowed(&member.role);
     let version = descriptor.version.clone().unwrap_or(semver::Version::new(0, 0, 0));
     Ok(allowed.check(&path, descriptor.role.as_ref(), &version)?)
 }
