@@ -12,7 +12,6 @@ use plugin_api::identity::Role;
 use crate::cli::check::Verdict;
 use crate::config::{ComponentConfig, Config};
 use crate::lifecycle::Lifecycle;
-use crate::plugin::gate::Allowed;
 use crate::plugin::{Library, OpenError};
 use crate::supervise::Member;
 
@@ -80,7 +79,7 @@ async fn open(
     let library = match linked.iter().find(|plugin| plugin.package == name) {
         Some(plugin) => Library::linked(plugin).map_err(Why::Plugin)?,
         None => {
-            let allowed = allowed(role, component);
+            let allowed = component.allowed(role);
             Library::open(name, &config.plugins, &allowed, copies, FIRST_GENERATION).await.map_err(Why::Plugin)?
         }
     };
@@ -91,10 +90,6 @@ async fn open(
         return Ok(library);
     }
     Err(Why::Config(mistakes.into_iter().map(|mistake| (mistake.key, mistake.text)).collect()))
-}
-
-fn allowed(role: &Role, component: &ComponentConfig) -> Allowed {
-    Allowed { role: role.clone(), version: component.version.clone(), sha256: component.sha256 }
 }
 
 impl Refused {
