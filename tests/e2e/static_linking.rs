@@ -14,7 +14,8 @@ use tests::probe::{call, calling, coordinator, reaches};
 async fn several_plugins_are_linked_into_one_host() {
     let cluster = Cluster::start().await;
     let config = cluster.config().linked("rootcoord", "rootcoord", json!({}));
-    let config = config.linked("alpha", "probe-plugin", calling(&["beta"])).linked("beta", "probe-plugin", coordinator());
+    let config =
+        config.linked("alpha", "probe-plugin", calling(&["beta"])).linked("beta", "probe-plugin", coordinator());
     let host = cluster.spawn_program(Path::new(env!("CARGO_BIN_EXE_linked-host")), config, &[]);
     host.healthy().await.ready().await;
 
@@ -34,8 +35,7 @@ async fn linked_and_loaded_components_live_in_one_host() {
 
 #[tokio::test]
 async fn each_linked_plugin_is_its_own() {
-    let linked: [(&Plugin, &str); 2] =
-        [(&rootcoord::PLUGIN, "rootcoord"), (&querynode::PLUGIN, "querynode")];
+    let linked: [(&Plugin, &str); 2] = [(&rootcoord::PLUGIN, "rootcoord"), (&querynode::PLUGIN, "querynode")];
     for (plugin, role) in linked {
         let component = Bordered::linked(plugin, role, "");
         let descriptor = component.component().descriptor().expect("a descriptor");
