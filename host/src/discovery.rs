@@ -47,6 +47,11 @@ impl DiscoveryConfig {
     /// Less is a burden on etcd, not a gain.
     const LEAST: Duration = Duration::from_millis(100);
 
+    /// The same for a watch of etcd.
+    pub fn patience(&self) -> Patience {
+        Patience { ask_after: self.ask_after, answer_within: self.answer_within }
+    }
+
     /// All values that are out of range, as key and text.
     pub fn mistakes(&self) -> Vec<(&'static str, String)> {
         [("ask_after", self.ask_after), ("answer_within", self.answer_within)]
@@ -74,8 +79,7 @@ struct Shared {
 impl Discovery {
     /// Follows nothing yet.
     pub fn new(etcd: Etcd, config: &DiscoveryConfig) -> Self {
-        let patience = Patience { ask_after: config.ask_after, answer_within: config.answer_within };
-        let (followed, tasks) = (Mutex::new(BTreeMap::new()), TaskTracker::new());
+        let (patience, followed, tasks) = (config.patience(), Mutex::new(BTreeMap::new()), TaskTracker::new());
         Self { shared: Arc::new(Shared { etcd, patience, followed, tasks, stop: CancellationToken::new() }) }
     }
 

@@ -1,19 +1,20 @@
 //! One host process for every role of a distributed system.
 
 pub mod admin;
+pub mod cli;
 pub mod cluster;
-pub mod connections;
 pub mod config;
+pub mod connections;
 pub mod discovery;
 pub mod etcd;
 pub mod lifecycle;
+pub mod metadata;
 pub mod plugin;
 pub mod serve;
 pub mod session;
-pub mod telemetry;
-pub mod wire;
-pub mod connections;
-pub mod metadata;
 pub mod shutdown;
+pub mod signals;
 pub mod startup;
 pub mod supervise;
+pub mod telemetry;
+pub mod wire;

@@ -4,11 +4,12 @@
 
 pub mod policy;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use plugin_api::border::v1::component::LifeError;
 use plugin_api::component::Deactivation;
+use plugin_api::descriptor::Descriptor;
 use plugin_api::error::Error;
 use plugin_api::identity::Role;
 use tokio::sync::mpsc;
@@ -37,6 +38,39 @@ pub struct Member {
     pub library: Library,
     /// Its state.
     pub lifecycle: Lifecycle,
+    /// What others are shown of it.
+    shown: Mutex<Shown>,
+}
+
+/// What others are shown of a component.
+#[derive(Clone, Default)]
+pub struct Shown {
+    /// What it says of itself; `None` before it was made.
+    pub descriptor: Option<Descriptor>,
+    /// Its registration, as long as it is there. Not owned.
+    pub session: Weak<Session>,
+}
+
+impl Member {
+    /// A component that has not been started yet.
+    pub fn new(role: Role, config: ComponentConfig, library: Library, lifecycle: Lifecycle) -> Self {
+        Self { role, config, library, lifecycle, shown: Mutex::default() }
+    }
+
+    /// What others are shown of it.
+    pub fn shown(&self) -> Shown {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows what the component says of itself.
+    pub fn show_descriptor(&self, descriptor: Descriptor) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).descriptor = Some(descriptor);
+    }
+
+    /// Shows its registration.
+    pub fn show_session(&self, session: &Arc<Session>) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).session = Arc::downgrade(session);
+    }
 }
 
 /// A component on its way up or alive: what has to be undone when it ends. Owned by one task at a time.
@@ -55,7 +89,7 @@ pub struct Alive {
     /// Cuts the calls that still run.
     pub cut: CancellationToken,
     /// Its registration. It outlives a restart.
-    pub session: Option<Session>,
+    pub session: Option<Arc<Session>>,
 }
 
 /// Both ends of the failures of one component's background. Unbounded: each task and the notices send one at most.

@@ -1,5 +1,13 @@
 //! Tests with a real etcd and real processes: one binary.
 
 mod admin;
+mod border;
+mod call;
+mod calls;
 mod connections;
 mod etcd;
+mod gate;
+mod panics;
+mod recovery;
+mod search;
+mod startup;

@@ -140,6 +140,11 @@ impl Watch {
         Self { etcd, keys, patience, state: State::Unlisted, failures: 0, cluster_id: 0 }
     }
 
+    /// The same from the beginning: its first update is a table.
+    pub fn again(self) -> Self {
+        Self::new(self.etcd, self.keys, self.patience)
+    }
+
     /// What comes next. It never fails and never ends: what breaks is told, and made again by the next call.
     ///
     /// # Cancel safety

@@ -32,11 +32,7 @@ pub struct LedgerView {
 impl Ledger {
     /// Nothing yet.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self {
-            calls: watch::Sender::new(0),
-            tasks: Mutex::new(BTreeMap::new()),
-            served: AtomicUsize::new(0),
-        })
+        Arc::new(Self { calls: watch::Sender::new(0), tasks: Mutex::new(BTreeMap::new()), served: AtomicUsize::new(0) })
     }
 
     /// Counts a call until the entry is dropped.

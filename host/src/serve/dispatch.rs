@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::{Reason, Refusal, key};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -138,10 +138,9 @@ impl Dispatch {
             State::Healthy | State::Stopping { draining: false } => return Ok(()),
             State::Stopping { draining: true } => (Reason::SessionStopping, format!("{role} is stopping")),
             State::StandBy => (Reason::Standby, format!("{role} is in standby")),
-            State::Initializing { step } => (
-                Reason::NotHealthy,
-                format!("{role} is {code}, in step {} of 5 ({})", step.number(), step.name()),
-            ),
+            State::Initializing { step } => {
+                (Reason::NotHealthy, format!("{role} is {code}, in step {} of 5 ({})", step.number(), step.name()))
+            }
             State::Abnormal { cause, next_try: None } => {
                 (Reason::Quarantined, format!("{role} failed too often and is held in quarantine; last: {cause}"))
             }
@@ -161,7 +160,10 @@ impl Dispatch {
             },
             None => {
                 let known: Vec<&str> = table.services.keys().map(String::as_str).collect();
-                Status::unimplemented(format!("no component of this host serves '{service}'; served: {}", known.join(", ")))
+                Status::unimplemented(format!(
+                    "no component of this host serves '{service}'; served: {}",
+                    known.join(", ")
+                ))
             }
         }
     }
@@ -248,4 +250,3 @@ impl Service<Request<axum::body::Body>> for Dispatch {
         Box::pin(async move { Ok(Self::call(&dispatch, request.map(Body::new)).await) })
     }
 }
-

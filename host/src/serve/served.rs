@@ -67,8 +67,7 @@ pub struct SameService {
 impl Served {
     /// These components, none of them started.
     pub fn new(members: impl IntoIterator<Item = (Role, watch::Receiver<Status>)>) -> Self {
-        let members =
-            members.into_iter().map(|(role, status)| (role, Member { status, serving: None })).collect();
+        let members = members.into_iter().map(|(role, status)| (role, Member { status, serving: None })).collect();
         let table = Table { members, ..Table::default() };
         Self { table: Arc::new(ArcSwap::from_pointee(table)), change: Arc::default() }
     }

@@ -30,15 +30,19 @@ impl HostView {
 
     fn component(&self, member: &Member) -> ComponentView {
         let status = member.lifecycle.status();
-        let seen = member.seen();
+        let shown = member.shown();
         let parts = self.parts.get();
         let missing = parts.map(|parts| parts.connections.missing(&member.role)).unwrap_or_default();
         let origin = member.library.origin();
         ComponentView {
             role: member.role.clone(),
             server_id: parts.map(|parts| parts.own.server_id),
-            kind: seen.descriptor.as_ref().map(|descriptor| descriptor.kind),
-            version: seen.descriptor.as_ref().and_then(|descriptor| descriptor.version.as_ref()).map(ToString::to_string),
+            kind: shown.descriptor.as_ref().map(|descriptor| descriptor.kind),
+            version: shown
+                .descriptor
+                .as_ref()
+                .and_then(|descriptor| descriptor.version.as_ref())
+                .map(ToString::to_string),
             generation: status.generation,
             state_code: status.state.code(),
             fenced: false,
@@ -51,10 +55,13 @@ impl HostView {
             },
             since_ms: u64::try_from(status.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             restarts: status.restarts.into(),
-            session: seen.session.map_or(Value::Null, |session| json!(session)),
+            session: shown.session.upgrade().map_or(Value::Null, |session| json!(session.view())),
             missing: missing
                 .into_iter()
-                .map(|missing| MissingDependency { role: missing.role, reason: missing.reason })
+                .map(|missing| MissingDependency {
+                    role: missing.role,
+                    reason: format!("{}: {}", missing.reason, missing.message),
+                })
                 .collect(),
             plugin: origin.map(|origin| PluginView {
                 path: origin.path.display().to_string(),
