@@ -92,6 +92,17 @@ struct Target {
     addressee: Addressee,
 }
 
+/// Makes the call, prints the answer or what is wrong, and says with which code to exit.
+pub async fn run(arguments: CallArguments) -> u8 {
+    match call(&arguments, &mut std::io::stdout()).await {
+        Ok(()) => 0,
+        Err(error) => {
+            super::report(&mut std::io::stderr(), &error);
+            error.exit_code()
+        }
+    }
+}
+
 /// Makes the call and writes the answer to `out`.
 ///
 /// # Errors
