@@ -2,4 +2,7 @@
 
 mod admin;
 mod connections;
+mod discovery;
 mod etcd;
+mod metadata;
+mod session;

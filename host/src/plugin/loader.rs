@@ -133,12 +133,7 @@ impl Library {
     /// # Errors
     ///
     /// As the author's constructor, its panic among them.
-    pub fn create(
-        &self,
-        config: &str,
-        host: HostV1,
-        settings: &CreateSettings,
-    ) -> Result<LoadedComponent, LifeError> {
+    pub fn create(&self, config: &str, host: HostV1, settings: &CreateSettings) -> Result<LoadedComponent, LifeError> {
         let Interface::V1(table) = self.agreed.interface;
         match (table.create)(RStr::from_str(config), host, encode(settings)) {
             RResult::ROk(component) => Ok(LoadedComponent::new(component)),
