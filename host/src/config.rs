@@ -15,13 +15,11 @@ use plugin_api::identity::Role;
 
 mod cluster;
 mod component;
-mod etcd;
 mod host;
 mod layers;
 mod mistake;
 mod nearest;
 pub mod optional;
-mod plugins;
 mod section;
 mod server;
 mod shutdown;
@@ -29,15 +27,18 @@ mod supervision;
 
 pub use cluster::ClusterConfig;
 pub use component::ComponentConfig;
-pub use etcd::EtcdConfig;
 pub use host::{Directories, HostConfig};
 pub use mistake::{Mistake, Mistakes, Place, Problem};
-pub use plugins::PluginsConfig;
 pub use server::ServerConfig;
 pub use shutdown::ShutdownConfig;
 pub use supervision::SupervisionConfig;
 
 use crate::admin::AdminConfig;
+use crate::connections::ConnectionsConfig;
+use crate::discovery::DiscoveryConfig;
+use crate::etcd::EtcdConfig;
+use crate::plugin::gate::PluginsConfig;
+use crate::session::SessionConfig;
 use crate::telemetry::TelemetryConfig;
 use layers::Layers;
 use section::Section;
@@ -84,6 +85,12 @@ sections! {
     cluster: ClusterConfig,
     /// `[etcd]`: where the registry is.
     etcd: EtcdConfig,
+    /// `[session]`: how this host's own registration is kept.
+    session: SessionConfig,
+    /// `[discovery]`: how the sessions of peers are followed.
+    discovery: DiscoveryConfig,
+    /// `[connections]`: how peers are dialled, and for how long calls wait.
+    connections: ConnectionsConfig,
     /// `[server]`: the listener that serves the components.
     server: ServerConfig,
     /// `[host]`: files and labels of this process.

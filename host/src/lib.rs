@@ -1,8 +1,10 @@
 //! One host process for every role of a distributed system.
 
 pub mod admin;
+pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod connections;
 pub mod discovery;
 pub mod etcd;
 pub mod lifecycle;
@@ -10,9 +12,9 @@ pub mod metadata;
 pub mod plugin;
 pub mod serve;
 pub mod session;
-pub mod telemetry;
-pub mod wire;
 pub mod shutdown;
+pub mod signals;
 pub mod startup;
 pub mod supervise;
-pub mod connections;
+pub mod telemetry;
+pub mod wire;

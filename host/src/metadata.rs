@@ -6,6 +6,8 @@
 
 mod follow;
 
+use std::sync::{Arc, OnceLock};
+
 use etcd_client::{
     Compare as EtcdCompare, CompareOp, GetOptions, GetResponse, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse,
     TxnResponse,
@@ -30,15 +32,28 @@ pub struct MetadataStore {
     role: Role,
     /// Of all the role's keys, with its closing slash.
     prefix: String,
-    guard: SessionGuard,
+    /// Empty until there is a session: until then nothing can be written.
+    guard: Arc<OnceLock<SessionGuard>>,
     patience: Patience,
 }
 
 impl MetadataStore {
     /// The metadata of this role, written under the session that the guard stands for. Patience is that of its watches.
     pub fn new(etcd: Etcd, role: Role, guard: SessionGuard, patience: Patience) -> Self {
+        let store = Self::read_only(etcd, role, patience);
+        store.write_under(guard);
+        store
+    }
+
+    /// The same for a component that has no session yet: a write answers `FENCED`.
+    pub fn read_only(etcd: Etcd, role: Role, patience: Patience) -> Self {
         let prefix = etcd.keys().metadata(&role);
-        Self { etcd, role, prefix, guard, patience }
+        Self { etcd, role, prefix, guard: Arc::default(), patience }
+    }
+
+    /// From now on, on all clones, it is written under this session. A second one changes nothing: a component has one.
+    pub fn write_under(&self, guard: SessionGuard) {
+        let _ = self.guard.set(guard);
     }
 
     /// What a component asks for.
@@ -79,7 +94,7 @@ impl MetadataStore {
     }
 
     async fn transact(&self, transaction: &Transaction) -> Result<MetadataAnswer, Error> {
-        let Some((session_key, create_revision)) = self.guard.current() else {
+        let Some((session_key, create_revision)) = self.guard.get().and_then(SessionGuard::current) else {
             return Err(self.fenced());
         };
         let session = session_key.as_str();

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use plugin_api::border::v1::component::{LifeError, Started};
 use plugin_api::component::Resume;
 use plugin_api::descriptor::{Dependency, Kind, WaitPolicy};
-use plugin_api::identity::Identity;
+use plugin_api::identity::{Identity, Role};
 use plugin_api::peers::PeerEvent;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,7 +26,6 @@ use crate::discovery::Discovery;
 use crate::etcd::Etcd;
 use crate::lifecycle::{Forbidden, State, Step, StepReport};
 use crate::metadata::MetadataStore;
-use crate::plugin::gate::Allowed;
 use crate::plugin::{Generation, GenerationSettings};
 use crate::serve::{Own, SameService, Served, Serving};
 use crate::session::{Session, SessionSettings, SessionStatus, StateFile};
@@ -52,6 +51,13 @@ pub struct Parts {
     pub state_file: Arc<StateFile>,
     /// The most detailed level that is logged.
     pub log_level: u8,
+}
+
+impl Parts {
+    /// The metadata of a role, not to be written yet.
+    fn metadata_of(&self, role: &Role) -> MetadataStore {
+        MetadataStore::read_only(self.etcd.clone(), role.clone(), self.config.discovery.patience())
+    }
 }
 
 /// Where a host is reached.
@@ -182,7 +188,7 @@ impl<'a, Done> Start<'a, Done> {
             Ok((_, detail)) => detail.clone(),
             Err(error) => plugin_api::error::chain(error),
         };
-        let (number, name, took_ms) = (step.number(), step.name(), took.as_secs_f64() * 1000.0);
+        let (number, name, took_ms) = (step.number(), step.name(), tenths(took));
         match &made {
             Ok(_) => tracing::info!(%role, step = number, name, detail, took_ms, "step {number} of 5 made"),
             Err(_) => tracing::warn!(%role, step = number, name, detail, took_ms, "step {number} of 5 failed"),
@@ -200,7 +206,7 @@ impl<'a, Done> Start<'a, Done> {
 async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
     let (member, parts) = (start.member, start.parts);
     let failures = start.alive.failures.sender();
-    let metadata = start.alive.metadata.get_or_insert_with(|| MetadataStore::new(parts.etcd.clone(), &member.role)).clone();
+    let metadata = start.alive.metadata.get_or_insert_with(|| parts.metadata_of(&member.role)).clone();
     let settings = GenerationSettings {
         role: member.role.clone(),
         generation: member.lifecycle.status().generation,
@@ -232,8 +238,7 @@ async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
 /// Role and version must be what the section of the configuration allows.
 fn check_allowed(member: &Member, descriptor: &plugin_api::descriptor::Descriptor) -> Result<(), StepError> {
     let path = member.library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
-    let allowed =
-        Allowed { role: member.role.clone(), version: Some(member.config.version.clone()), sha256: None };
+    let allowed = member.config.allowed(&member.role);
     let version = descriptor.version.clone().unwrap_or(semver::Version::new(0, 0, 0));
     Ok(allowed.check(&path, descriptor.role.as_ref(), &version)?)
 }
@@ -264,13 +269,13 @@ async fn link_nodes_and_start(start: Start<'_, CoordinatorsLinked>) -> Stepped<'
         within(member.config.start_timeout, "start", generation.component().start(&identity))
             .await
             .map_err(|source| StepError::Life { method: "start", source })?;
-    let took_ms = began.elapsed().as_secs_f64() * 1000.0;
+    let took_ms = tenths(began.elapsed());
     // Writing to a `String` cannot fail.
-    let _ = write!(detail, "; started in {took_ms:.1} ms, serves {}", list(&services));
+    let _ = write!(detail, "; started in {took_ms} ms, serves {}", list(&services));
     let serving = Serving {
         generation: generation.clone(),
         services,
-        descriptor_sets: Arc::new(descriptor_sets.into_iter().map(serde_bytes::ByteBuf::into_vec).collect()),
+        descriptor_sets: Arc::new(descriptor_sets.into_iter().map(|set| set.into_vec()).collect()),
         cut: start.alive.cut.clone(),
     };
     parts.served.begin(&member.role, serving)?;
@@ -393,4 +398,9 @@ fn tell_of_peers(member: &Member, parts: &Parts, generation: &Generation, alive:
             }
         }
     }))
+}
+
+/// Milliseconds with one decimal, for people.
+fn tenths(time: std::time::Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
 }

@@ -166,7 +166,8 @@ async fn sixty_four_mebibytes_go_up() {
     (0..64).for_each(|number| digest.add(&parts(number).data));
 
     let upload = tokio_stream::iter((0..64).map(parts));
-    let summary = host.healthy().await.probe("alpha").await.client_stream(upload).await.expect("a summary").into_inner();
+    let summary =
+        host.healthy().await.probe("alpha").await.client_stream(upload).await.expect("a summary").into_inner();
     assert_eq!((summary.messages, summary.bytes, summary.digest), (64, 64 * PART as u64, digest.0));
 }
 

@@ -1,8 +1,16 @@
 //! Tests with a real etcd and real processes: one binary.
 
 mod admin;
+mod border;
+mod call;
+mod calls;
 mod connections;
 mod discovery;
 mod etcd;
 mod metadata;
 mod session;
+mod gate;
+mod panics;
+mod recovery;
+mod search;
+mod startup;

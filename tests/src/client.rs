@@ -3,6 +3,8 @@
 use plugin_api::refusal::Refusal;
 use probe_plugin::Renamed;
 use probe_plugin::v1::probe_client::ProbeClient;
+use proto::querycoord::v1::query_coord_client::QueryCoordClient;
+use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use tonic::Status;
 use tonic::transport::Channel;
 
@@ -15,6 +17,17 @@ impl Host {
     /// A client of the host's probe in that role.
     pub async fn probe(&self, role: &str) -> Probe {
         probe_plugin::client(self.channel().await, role)
+    }
+
+    /// A client of the host's RootCoord.
+    pub async fn rootcoord(&self) -> RootCoordClient<Channel> {
+        RootCoordClient::new(self.channel().await)
+    }
+
+    /// A client of the host's QueryCoord.
+    pub async fn querycoord(&self) -> QueryCoordClient<Channel> {
+        let limit = proto::MAX_MESSAGE_BYTES;
+        QueryCoordClient::new(self.channel().await).max_decoding_message_size(limit).max_encoding_message_size(limit)
     }
 }
 

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
+use crate::binary::plugin_dir;
+
 /// A configuration in the making: keys by their dotted path, as in `session.ttl`.
 #[derive(Clone, Debug, Default)]
 pub struct HostConfig {
@@ -33,10 +35,19 @@ impl HostConfig {
         self
     }
 
-    /// The same with a component, and its own keys.
+    /// The same with a component, and its own keys. The plugin is named by its file in [`plugin_dir`]: by its name alone
+    /// what lies beside the host's executable would be found first, which may be of an earlier build.
     #[must_use]
     pub fn component(self, role: &str, plugin: &str, config: Value) -> Self {
-        self.set(&format!("component.{role}.plugin"), plugin).set(&format!("component.{role}.config"), config)
+        let file = plugin_dir().join(format!("lib{plugin}.so"));
+        let plugin = format!("component.{role}.plugin");
+        self.set(&plugin, file.display().to_string()).set(&format!("component.{role}.config"), config)
+    }
+
+    /// The same with a component that is linked into the program, by the name of its crate.
+    #[must_use]
+    pub fn linked(self, role: &str, package: &str, config: Value) -> Self {
+        self.set(&format!("component.{role}.plugin"), package).set(&format!("component.{role}.config"), config)
     }
 
     /// The same with a probe in that role.

@@ -1,6 +1,6 @@
 //! A host under test: a real process of the built binary, and what can be done to it and asked of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +11,6 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::admin::{self, Answer};
-use crate::binary::binary;
 use crate::config::HostConfig;
 use crate::eventually::eventually;
 use crate::log::LogLine;
@@ -22,6 +21,7 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// A host of a [`crate::cluster::Cluster`]. Its process is killed on drop.
 pub struct Host {
+    program: PathBuf,
     name: String,
     config: HostConfig,
     env: Vec<(String, String)>,
@@ -45,14 +45,14 @@ struct Addresses {
 
 impl Host {
     /// Starts a host and does not wait for anything. `config` needs no folders: the host gets a temporary one.
-    pub fn spawn(name: &str, config: HostConfig, env: &[(&str, &str)]) -> Self {
+    pub fn spawn(program: &Path, name: &str, config: HostConfig, env: &[(&str, &str)]) -> Self {
         let directory = TempDir::with_prefix("componenthost-test-").expect("a temporary directory can be made");
         let path = |name: &str| directory.path().join(name).display().to_string();
         let config = config.set("host.state_dir", path("state")).set("host.run_dir", path("run"));
         config.write(&directory.path().join("host.toml"));
         let env: Vec<_> = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let run = Mutex::new(Run::start(name, &directory, &env, 1));
-        Self { name: name.to_owned(), config, env, directory, run }
+        let run = Mutex::new(Run::start(program, name, &directory, &env, 1));
+        Self { program: program.to_owned(), name: name.to_owned(), config, env, directory, run }
     }
 
     /// The host's own folder, for whatever a test lays beside its configuration.
@@ -112,16 +112,34 @@ impl Host {
         self.get("/api/v1/components").await.json()
     }
 
-    /// One component of `/api/v1/components`.
+    /// `/api/v1/components/{role}`.
     ///
     /// # Panics
     ///
     /// Where there is no such component.
     pub async fn component(&self, role: &str) -> Value {
-        let all = self.components().await;
-        let list = all.as_array().or_else(|| all["components"].as_array()).expect("a list of components");
-        let found = list.iter().find(|component| component["role"] == role);
-        found.unwrap_or_else(|| panic!("no component '{role}' in {all}")).clone()
+        let answer = self.get(&format!("/api/v1/components/{role}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+
+    /// Waits until a component has that state code, and gives its view.
+    pub async fn in_state(&self, role: &str, state_code: &str) -> Value {
+        eventually(LIMIT, || async {
+            let view = self.component(role).await;
+            if view["state_code"] == state_code { Ok(view) } else { Err(view) }
+        })
+        .await
+    }
+
+    /// Waits until `/readyz` answers 200: all its required dependencies can be called.
+    pub async fn ready(&self) -> &Self {
+        eventually(LIMIT, || async {
+            let answer = self.get("/readyz").await;
+            if answer.status == 200 { Ok(()) } else { Err(answer) }
+        })
+        .await;
+        self
     }
 
     /// `/api/v1/connections`.
@@ -194,7 +212,7 @@ impl Host {
     pub async fn restart(&self) -> &Self {
         self.kill9();
         let number = self.run().number + 1;
-        *self.lock() = Run::start(&self.name, &self.directory, &self.env, number);
+        *self.lock() = Run::start(&self.program, &self.name, &self.directory, &self.env, number);
         self.listening().await
     }
 
@@ -228,10 +246,10 @@ impl Host {
 }
 
 impl Run {
-    fn start(name: &str, directory: &TempDir, env: &[(String, String)], number: u32) -> Self {
+    fn start(program: &Path, name: &str, directory: &TempDir, env: &[(String, String)], number: u32) -> Self {
         let config = directory.path().join("host.toml").display().to_string();
         let output = directory.path().join(format!("output-{number}"));
-        let process = Process::start(name, binary(), &["--config", &config], env, &output);
+        let process = Process::start(name, program, &["--config", &config], env, &output);
         Self { number, process: Arc::new(process), addresses: None }
     }
 }

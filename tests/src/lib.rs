@@ -7,11 +7,13 @@
 //! * [`etcd`]: the server
 //! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
 //! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
+//! * [`vectors`]: vectors for a search, and what a search has to find
 //! * [`eventually`](eventually()): waiting for a condition, with a limit
 //! * [`binary`]: the proof that what is tested is what was built
 
 pub mod admin;
 pub mod binary;
+pub mod border;
 pub mod client;
 pub mod cluster;
 pub mod config;
@@ -21,6 +23,7 @@ pub mod host;
 pub mod log;
 pub mod probe;
 pub mod process;
+pub mod vectors;
 
 pub use cluster::Cluster;
 pub use config::HostConfig;

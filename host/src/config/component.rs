@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::layers::Layers;
 use super::mistake::{Mistake, Problem};
+use crate::plugin::gate::{Allowed, Digest};
 
 /// How one component is loaded and run. The section's name is its role.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,9 +21,12 @@ pub struct ComponentConfig {
     pub plugin: String,
     /// The SHA-256 of the plugin's file, in hex: another file is refused. Empty does not check, which is right for
     /// development.
-    pub sha256: String,
-    /// The versions of the component that are allowed, as a semver requirement such as `1.2` or `>=1.2, <3`. Any by default.
-    pub version: VersionReq,
+    #[serde(with = "super::optional")]
+    pub sha256: Option<Digest>,
+    /// The versions of the component that are allowed, as a semver requirement such as `1.2` or `>=1.2, <3`. Empty allows
+    /// any; `*` any but pre-releases.
+    #[serde(with = "super::optional")]
+    pub version: Option<VersionReq>,
     /// May it wait as a standby while another host holds its (exclusive) role? On by default: a second host is then of use
     /// without being told so. A node is never a standby.
     pub standby: bool,
@@ -49,8 +53,8 @@ impl Default for ComponentConfig {
     fn default() -> Self {
         Self {
             plugin: String::new(),
-            sha256: String::new(),
-            version: VersionReq::STAR,
+            sha256: None,
+            version: None,
             standby: true,
             lease_policy: None,
             start_timeout: Duration::from_secs(60),
@@ -66,10 +70,6 @@ impl ComponentConfig {
     /// Values out of range, as (key, text).
     pub fn mistakes(&self) -> Vec<(&'static str, String)> {
         let mut mistakes = Vec::new();
-        let is_hash = self.sha256.len() == 64 && self.sha256.bytes().all(|byte| byte.is_ascii_hexdigit());
-        if !self.sha256.is_empty() && !is_hash {
-            mistakes.push(("sha256", format!("expected 64 hexadecimal digits, found \"{}\"", self.sha256)));
-        }
         for (key, value) in [
             ("start_timeout", self.start_timeout),
             ("activate_timeout", self.activate_timeout),
@@ -86,6 +86,11 @@ impl ComponentConfig {
     /// The plugin's name or path: what is configured, or else the role's name.
     pub fn plugin<'a>(&'a self, role: &'a Role) -> &'a str {
         if self.plugin.is_empty() { role.as_str() } else { &self.plugin }
+    }
+
+    /// What the gate compares a plugin with.
+    pub fn allowed(&self, role: &Role) -> Allowed {
+        Allowed { role: role.clone(), version: self.version.clone(), sha256: self.sha256 }
     }
 
     /// The author's own keys as TOML text.

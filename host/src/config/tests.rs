@@ -116,13 +116,18 @@ fn mistakes_name_line_key_expected_and_found() {
 #[test]
 fn values_out_of_range_are_reported() {
     for (text, key) in [
-        ("[cluster]\nname = 'a b'", "cluster.name"),
+        ("[cluster]\nname = ' b'", "cluster.name"),
         ("[etcd]\nendpoints = []", "etcd.endpoints"),
         ("[server]\nlisten = '0.0.0.0:1'", "server.advertise"),
         ("[server]\nadvertise = 'here'", "server.advertise"),
         ("[server]\nadvertise = 'here:0'", "server.advertise"),
         ("[server]\nadvertise = '0.0.0.0:5'", "server.advertise"),
+        ("[etcd]\nroot_path = '/'", "etcd.root_path"),
+        ("[session]\nttl = '1s'", "session.ttl"),
+        ("[discovery]\nask_after = '0s'", "discovery.ask_after"),
+        ("[connections]\njitter = 2.0", "connections.jitter"),
         ("[plugins]\ndirs = ['']", "plugins.dirs"),
+        ("[plugins]\ntrusted_root = 'here'", "plugins.trusted_root"),
         ("[supervision]\nbackoff_min = '0s'", "supervision.backoff_min"),
         ("[supervision]\nbackoff_min = '2m'", "supervision.backoff_max"),
         ("[supervision]\nquarantine_after = 0", "supervision.quarantine_after"),
@@ -208,7 +213,7 @@ fn a_variable_goes_before_the_file() {
     assert_eq!(config.host.labels["zone"], "1");
     let component = &config.component[&role("rootcoord")];
     assert_eq!((component.plugin.as_str(), component.standby), ("file", false));
-    assert_eq!(component.version, "1.10".parse().expect("a requirement"));
+    assert_eq!(component.version, "1.10".parse().ok());
     assert_eq!(component.config, "size = 2\nname = '3'\nfresh_key = true".parse().expect("TOML"));
     assert_eq!(config.component[&role("querynode")].plugin, "./q.so");
 }

@@ -4,17 +4,15 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use plugin_api::Context;
+use plugin_api::channel::WAIT_MS;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::Refusal;
 use tonic::metadata::KeyAndValueRef;
 use tonic::{Request, Status};
 
 use crate::streams::data;
-use crate::v1::{CallKind, CallRequest, CallResponse, Chunk, EchoRequest, FailRequest, HoldRequest, StreamRequest};
 use crate::v1::ending::How;
-
-/// The key by which a call asks to wait for readiness.
-const WAIT: &str = "componenthost-wait-ms";
+use crate::v1::{CallKind, CallRequest, CallResponse, Chunk, EchoRequest, FailRequest, HoldRequest, StreamRequest};
 
 /// Makes the call, and tells what it saw. Only a role that is none is an error of its own.
 pub async fn call(context: &Context, request: CallRequest) -> Result<CallResponse, Status> {
@@ -85,7 +83,7 @@ fn prepare<T>(message: T, asked: &CallRequest) -> Request<T> {
         request.set_timeout(Duration::from_millis(timeout));
     }
     if let Some(wait) = asked.wait_ms {
-        request.metadata_mut().insert(WAIT, wait.into());
+        request.metadata_mut().insert(WAIT_MS, wait.into());
     }
     request
 }

@@ -1,12 +1,37 @@
-//! The probe, so far without its component: the client's side.
+//! The probe: a component that plays any role and does on demand what components do, and what they must not do.
+//!
+//! Tests load it as `libprobe_plugin.so`, or link it; both ways they talk to it with [`client`].
+//!
+//! # Layout
+//!
+//! * [`config`]: what a test can configure, the faults in its life among it
+//! * `life`: the methods of the component, each with its fault and its line in the journal
+//! * `service`: the calls that it serves; `streams`, `holds`, `caller`, `events`, `store`, `tasks` do their work
+//! * [`renamed`]: its service under the role's name, and the client for that
 
+pub mod config;
 pub mod digest;
 pub mod renamed;
 
+mod caller;
+mod events;
+mod holds;
+mod journal;
+mod life;
+mod service;
+mod store;
+mod streams;
+mod tasks;
+
+pub use config::ProbeConfig;
 pub use digest::Digest;
+pub use life::Probe;
 pub use renamed::{Renamed, client, service_name};
 
 /// The messages, the generated client and the generated server.
+#[expect(missing_docs, clippy::missing_errors_doc, reason = "generated; `proto/probe.proto` says what they are")]
 pub mod v1 {
     tonic::include_proto!("probe.v1");
 }
+
+plugin_api::export!(Probe::new);

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use plugin_api::Context;
 use plugin_api::component::{Component, Deactivation, Resume};
 use plugin_api::descriptor::Descriptor;
 use plugin_api::error::BoxError;
 use plugin_api::peers::PeerEvent;
 use plugin_api::services::Services;
-use plugin_api::Context;
 
 use crate::config::{Fault, Method, ProbeConfig};
 use crate::renamed::{descriptors, service_name};
@@ -80,7 +80,7 @@ impl Component for Probe {
         let service = ProbeServer::new(ProbeService { context, shared: self.shared.clone() });
         let limit = 64 << 20;
         let service = service.max_decoding_message_size(limit).max_encoding_message_size(limit);
-        Ok(Services::new().serve_as(service_name(&role), service).describe(&descriptors(&role)))
+        Ok(Services::new().serve_as(&service_name(&role), service).describe(&descriptors(&role)))
     }
 
     async fn activate(&self, resume: Resume) -> Result<(), BoxError> {

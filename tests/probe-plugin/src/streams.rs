@@ -16,6 +16,7 @@ pub type ChunkStream = BoxStream<'static, Result<Chunk, Status>>;
 pub fn send(request: StreamRequest) -> ChunkStream {
     let next = |(request, sent): (StreamRequest, Option<u32>)| async move {
         let sent = sent?;
+        // Also before the ending: a panic takes along what tonic has encoded and not sent yet.
         if sent > 0 && request.interval_ms > 0 {
             tokio::time::sleep(Duration::from_millis(u64::from(request.interval_ms))).await;
         }

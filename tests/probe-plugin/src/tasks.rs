@@ -19,9 +19,11 @@ pub struct Tasks {
 impl Tasks {
     /// Starts a task.
     pub fn spawn(&self, context: &Context, name: &str, kind: TaskKind) {
-        let mut watched = Watched { tasks: self.clone(), name: name.to_owned(), ended: "dropped" };
+        let watched = Watched { tasks: self.clone(), name: name.to_owned(), ended: "dropped" };
         watched.set("running");
         let task = context.spawn(name, async move {
+            // All of it, so that it is dropped with the future.
+            let mut watched = watched;
             match kind {
                 TaskKind::Tick => loop {
                     tokio::time::sleep(Duration::from_millis(5)).await;

@@ -169,7 +169,8 @@ fn no_entry(symbol: &str, words: String) -> HandshakeError {
 }
 
 fn describe(header: &AbiHeader) -> String {
-    let magic = header.magic_string.iter().take_while(|byte| **byte != 0).copied().collect::<Vec<_>>();
+    // Padded to its 32 bytes.
+    let magic = header.magic_string.trim_ascii_end();
     format!("'{}' {}.{}", magic.escape_ascii(), header.abi_major, header.abi_minor)
 }
 

@@ -1,0 +1,229 @@
+//! `componenthost call`: one call of any method of any component, with JSON in and out.
+//!
+//! It finds the role in etcd, asks the host found there for its types (gRPC reflection), and calls. It is a client like
+//! any other: it has no session and no link, so what it gets is what the called host answers.
+
+mod codec;
+mod failure;
+mod lookup;
+mod message;
+mod method;
+mod reflection;
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use futures_util::stream;
+use plugin_api::identity::{Role, ServerId};
+use prost_reflect::{DynamicMessage, MethodDescriptor};
+use tonic::client::Grpc;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
+
+pub use failure::CallError;
+
+use crate::config::Config;
+use crate::etcd::EtcdConfig;
+use crate::wire::{self, Addressee};
+use codec::DynamicCodec;
+
+/// The most that connecting may take; `--timeout` counts for each of the steps as well.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What takes too long in [`CallError::Late`].
+const CALL: &str = "the call";
+
+const EXAMPLES: &str = r#"Examples:
+  componenthost call rootcoord ShowCollections
+  componenthost call querycoord Search --config config/querycoord.toml --json '{"collection": "c", "k": 3}'
+  componenthost call querynode GetSegmentInfo --server-id 4
+  componenthost call querynode LoadSegments --address 127.0.0.1:21123 --json @request.json
+  componenthost call rootcoord grpc.health.v1.Health/Check --etcd http://127.0.0.1:2379 --root-path by-dev
+
+The answer is the canonical JSON of protobuf (64-bit integers are texts), with all fields; of a stream, one message a line.
+A method that takes a stream takes several JSON values, one after another.
+
+Exit codes: 0 answered, 1 refused or failed (the reason is on standard error), 64 wrong command line, request or
+configuration."#;
+
+/// Call a method of a component, with JSON in and out
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct CallArguments {
+    /// The role, such as querycoord
+    pub role: Role,
+    /// The method: `Search`, `QueryCoord/Search`, or with the whole name of its service
+    pub method: String,
+    /// The request; `-` reads standard input, `@FILE` a file
+    #[arg(long, default_value = "{}", value_name = "JSON")]
+    pub json: String,
+    /// A configuration, for its [etcd] and [cluster]; without it etcd's defaults
+    #[arg(long, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
+    pub config: Option<PathBuf>,
+    /// etcd's addresses, with commas; go before the configuration's
+    #[arg(long, value_name = "ENDPOINTS", value_delimiter = ',')]
+    pub etcd: Vec<String>,
+    /// The first part of the keys in etcd; goes before the configuration's
+    #[arg(long, value_name = "PATH")]
+    pub root_path: Option<String>,
+    /// The second part of the keys in etcd; goes before the configuration's
+    #[arg(long, value_name = "PATH")]
+    pub meta_sub_path: Option<String>,
+    /// Call this address, and do not ask etcd
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["etcd", "root_path", "meta_sub_path"])]
+    pub address: Option<String>,
+    /// Which of several hosts with the role
+    #[arg(long, value_name = "ID")]
+    pub server_id: Option<ServerId>,
+    /// How long the call may last, and each step before it
+    #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub timeout: Duration,
+    /// Wait so long for a host with the role, and let the called component wait so long for what it depends on
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub wait: Option<Duration>,
+}
+
+/// Whom to call.
+#[derive(Clone, Debug)]
+struct Target {
+    address: String,
+    addressee: Addressee,
+}
+
+/// Makes the call, prints the answer or what is wrong, and says with which code to exit.
+pub async fn run(arguments: CallArguments) -> u8 {
+    match call(&arguments, &mut std::io::stdout()).await {
+        Ok(()) => 0,
+        Err(error) => {
+            super::report(&mut std::io::stderr(), &error);
+            error.exit_code()
+        }
+    }
+}
+
+/// Makes the call and writes the answer to `out`.
+///
+/// # Errors
+///
+/// See [`CallError`]; its text is for the user, [`CallError::exit_code`] for the shell.
+pub async fn call(arguments: &CallArguments, out: &mut (dyn Write + Send)) -> Result<(), CallError> {
+    let text = request_text(&arguments.json)?;
+    let target = find(arguments).await?;
+    let channel = connect(&target.address).await?;
+    let services = limited(arguments, "asking for the types", reflection::services(channel.clone()))
+        .await?
+        .map_err(|source| CallError::Reflection { address: target.address.clone(), source })?;
+    let method = method::find(&services, &arguments.role, &arguments.method)?;
+    let messages = message::parse(&text, &method)?;
+    let request = request(arguments, &target.addressee, messages);
+    let since = Instant::now();
+    let sent = limited(arguments, CALL, send(channel, method, request, out)).await?;
+    sent.map_err(|error| match error {
+        // The same limit, seen by tonic or the called host a moment before it is seen here.
+        CallError::Refused(status) if is_deadline(status.code()) && since.elapsed() >= arguments.timeout => {
+            CallError::Late { doing: CALL, limit: arguments.timeout }
+        }
+        other => other,
+    })
+}
+
+/// The codes of an expired time limit: gRPC's, and the one that tonic gives in its place.
+fn is_deadline(code: Code) -> bool {
+    matches!(code, Code::DeadlineExceeded | Code::Cancelled)
+}
+
+/// The JSON text that `--json` means.
+fn request_text(json: &str) -> Result<String, CallError> {
+    let unreadable = |source| CallError::Request { from: json.to_owned(), source };
+    match json.strip_prefix('@') {
+        Some(file) => std::fs::read_to_string(file).map_err(unreadable),
+        None if json == "-" => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(unreadable)?;
+            Ok(text)
+        }
+        None => Ok(json.to_owned()),
+    }
+}
+
+async fn find(arguments: &CallArguments) -> Result<Target, CallError> {
+    let role = arguments.role.clone();
+    if let Some(address) = arguments.address.clone() {
+        let addressee = Addressee { cluster: None, server_id: arguments.server_id, role: Some(role) };
+        return Ok(Target { address, addressee });
+    }
+    let config = arguments.config.as_deref().map(Config::load).transpose()?;
+    let etcd = etcd_config(arguments, config.as_ref());
+    let host = lookup::find(&etcd, &role, arguments.server_id, arguments.wait.unwrap_or_default()).await?;
+    // Without the configuration the cluster's name is not known: it need not be the root path.
+    let cluster = config.map(|config| config.cluster_name().to_owned());
+    let addressee = Addressee { cluster, server_id: Some(host.server_id), role: Some(role) };
+    Ok(Target { address: host.address, addressee })
+}
+
+fn etcd_config(arguments: &CallArguments, config: Option<&Config>) -> EtcdConfig {
+    let mut etcd = config.map(|config| config.etcd.clone()).unwrap_or_default();
+    if !arguments.etcd.is_empty() {
+        etcd.endpoints = arguments.etcd.clone();
+    }
+    if let Some(path) = &arguments.root_path {
+        etcd.root_path = path.clone();
+    }
+    if let Some(path) = &arguments.meta_sub_path {
+        etcd.meta_sub_path = path.clone();
+    }
+    etcd
+}
+
+async fn connect(address: &str) -> Result<Channel, CallError> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|source| CallError::Address { address: address.to_owned(), source })?;
+    let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
+    connected.map_err(|source| CallError::Connect { address: address.to_owned(), source })
+}
+
+type Messages = stream::Iter<std::vec::IntoIter<DynamicMessage>>;
+
+fn request(arguments: &CallArguments, addressee: &Addressee, messages: Vec<DynamicMessage>) -> Request<Messages> {
+    let mut request = Request::new(stream::iter(messages));
+    request.set_timeout(arguments.timeout);
+    let mut headers = std::mem::take(request.metadata_mut()).into_headers();
+    addressee.write(&mut headers);
+    if let Some(wait) = arguments.wait {
+        wire::set_wait(&mut headers, wait);
+    }
+    *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
+    request
+}
+
+/// Sends every kind of call as a stream of requests with a stream of answers: on the wire they are the same.
+async fn send(
+    channel: Channel,
+    method: MethodDescriptor,
+    request: Request<Messages>,
+    out: &mut (dyn Write + Send),
+) -> Result<(), CallError> {
+    let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
+    let path = path.parse().expect("names of protobuf make a path");
+    let mut grpc = Grpc::new(channel).max_decoding_message_size(usize::MAX);
+    grpc.ready().await.map_err(|source| CallError::Broken { source })?;
+    let answer = grpc.streaming(request, path, DynamicCodec(method.output())).await;
+    let mut answers = answer.map_err(|status| CallError::Refused(Box::new(status)))?.into_inner();
+    while let Some(answer) = answers.message().await.map_err(|status| CallError::Refused(Box::new(status)))? {
+        let text = message::to_json(&answer, !method.is_server_streaming());
+        writeln!(out, "{text}").map_err(|source| CallError::Output { source })?;
+    }
+    Ok(())
+}
+
+/// The same, for at most `--timeout`.
+async fn limited<T>(
+    arguments: &CallArguments,
+    doing: &'static str,
+    future: impl Future<Output = T>,
+) -> Result<T, CallError> {
+    let late = |_| CallError::Late { doing, limit: arguments.timeout };
+    tokio::time::timeout(arguments.timeout, future).await.map_err(late)
+}

@@ -1,0 +1,71 @@
+//! `componenthost check`: what would be refused, without starting anything.
+//!
+//! The configuration's mistakes come from [`Config::load`]; what is wrong with a plugin is found by the gate, and handed
+//! to [`report`] as text.
+
+use std::error::Error;
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use plugin_api::error::chain;
+use plugin_api::identity::Role;
+
+use crate::config::{Config, Mistakes};
+
+/// Report every mistake in a configuration, and every plugin that would be refused, without starting
+#[derive(Args, Clone, Debug)]
+#[command(
+    after_help = "Exit codes: 0 nothing is wrong, 1 a plugin would be refused, 64 mistakes in the configuration."
+)]
+pub struct CheckArguments {
+    /// The configuration
+    #[arg(long, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
+    pub config: PathBuf,
+}
+
+impl CheckArguments {
+    /// The configuration.
+    ///
+    /// # Errors
+    ///
+    /// All its mistakes.
+    pub fn load(&self) -> Result<Config, Mistakes> {
+        Config::load(&self.config)
+    }
+}
+
+/// What the gate says of one component: what it found, or why it refuses.
+pub type Verdict = Result<String, Box<dyn Error + Send + Sync>>;
+
+/// Prints all verdicts and says with which code to exit.
+pub fn report(verdicts: &[(Role, Verdict)], out: &mut dyn Write) -> u8 {
+    let mut code = 0;
+    for (role, verdict) in verdicts {
+        let line = match verdict {
+            Ok(found) => format!("{role}: ok: {found}"),
+            Err(error) => {
+                code = super::FAILED;
+                format!("{role}: refused: {}", chain(error.as_ref()))
+            }
+        };
+        // Where nobody reads the lines, the exit code still tells.
+        drop(writeln!(out, "{line}"));
+    }
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_refusal_among_many_fails_the_check() {
+        let role = |name: &str| Role::new(name).expect("a role");
+        let mut out = Vec::new();
+        let verdicts = [(role("a"), Err("no such file".into())), (role("b"), Ok("/p/libb.so".to_owned()))];
+        assert_eq!(report(&verdicts, &mut out), 1);
+        assert_eq!(String::from_utf8_lossy(&out), "a: refused: no such file\nb: ok: /p/libb.so\n");
+        assert_eq!(report(&verdicts[1..], &mut Vec::new()), 0);
+    }
+}

@@ -1,0 +1,7 @@
+//! The gate before a plugin is opened: each refusal, with a real file.
+
+mod bench;
+mod copy;
+mod file;
+mod look;
+mod place;

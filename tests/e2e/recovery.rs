@@ -1,0 +1,234 @@
+//! What comes back after kill -9, and how a host ends when it is told to.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use probe_plugin::v1::{CallKind, EchoRequest};
+use proto::rootcoord::v1::root_coord_client::RootCoordClient;
+use proto::rootcoord::v1::{AllocIdRequest, AllocTimestampRequest};
+use tests::client::reason;
+use tests::cluster::free_address;
+use tests::probe::{call, calling, coordinator, held, hold, reaches};
+use tests::{Cluster, LIMIT, eventually, holds};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+#[tokio::test]
+async fn a_killed_coordinator_is_healthy_again_at_once() {
+    let cluster = Cluster::start().await;
+    // Far longer than the restart may take: who waits for the old lease is seen.
+    let config = cluster.config().set("session.ttl", "60s").probe("alpha", coordinator());
+    let host = cluster.host(config).await;
+    host.healthy().await;
+    let before = cluster.sessions("alpha").await;
+
+    let begin = Instant::now();
+    host.restart().await.healthy().await;
+    assert!(begin.elapsed() < Duration::from_secs(5), "Healthy after {:?}", begin.elapsed());
+    assert_ne!(before, cluster.sessions("alpha").await, "another process, another id");
+}
+
+#[tokio::test]
+async fn a_caller_finds_a_restarted_peer_by_itself() {
+    let cluster = Cluster::start().await;
+    let beta = cluster.probe("beta", coordinator()).await;
+    let alpha = cluster.probe("alpha", calling(&["beta"])).await;
+    let probe = alpha.probe("alpha").await;
+    for _ in 0..5 {
+        // At another port each time.
+        reaches(&probe, &call("beta", CallKind::Unary)).await;
+        beta.restart().await.healthy().await;
+    }
+    reaches(&probe, &call("beta", CallKind::Unary)).await;
+    alpha.assert_running();
+}
+
+#[tokio::test]
+async fn a_deleted_session_cuts_its_running_calls() {
+    let cluster = Cluster::start().await;
+    let beta = cluster.probe("beta", coordinator()).await;
+    let alpha = cluster.probe("alpha", calling(&["beta"])).await;
+    let mut probe = alpha.probe("alpha").await;
+    reaches(&probe, &call("beta", CallKind::Unary)).await;
+    let running = tokio::spawn(async move { probe.call(call("beta", CallKind::Hold)).await });
+    held(&beta.probe("beta").await, 1).await;
+
+    let key = cluster.sessions("beta").await.into_keys().next().expect("beta is registered");
+    cluster.delete(&key).await;
+    let deleted = Instant::now();
+    let cut = running.await.expect("no panic").expect("the probe answers").into_inner();
+    assert_eq!((Code::from(cut.code), cut.reason.as_str()), (Code::Unavailable, "SESSION_GONE"), "{cut:?}");
+    assert!(deleted.elapsed() < Duration::from_millis(500), "cut after {:?}", deleted.elapsed());
+
+    // Its lease lives: it registers again, and is called again.
+    reaches(&alpha.probe("alpha").await, &call("beta", CallKind::Unary)).await;
+}
+
+/// What RootCoord has given out, asked for without a pause.
+#[derive(Default)]
+struct GivenOut {
+    ids: Vec<i64>,
+    timestamps: Vec<u64>,
+}
+
+impl GivenOut {
+    /// Asks until RootCoord does not answer, and counts the answers.
+    async fn ask(&mut self, channel: Channel, answers: &AtomicUsize) {
+        let mut rootcoord = RootCoordClient::new(channel);
+        loop {
+            let Ok(range) = rootcoord.alloc_id(AllocIdRequest { count: 3 }).await else { return };
+            let first = range.get_ref().id;
+            self.ids.extend(first..first + i64::from(range.get_ref().count));
+            let Ok(range) = rootcoord.alloc_timestamp(AllocTimestampRequest { count: 2 }).await else { return };
+            let first = range.get_ref().timestamp;
+            self.timestamps.extend(first..first + u64::from(range.get_ref().count));
+            answers.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_id_and_no_timestamp_twice_over_twenty_kills() {
+    let cluster = Cluster::start().await;
+    let rootcoord = cluster.component("rootcoord").await;
+    let mut given_out = GivenOut::default();
+    for round in 1..=20 {
+        let channel = rootcoord.healthy().await.channel().await;
+        let answers = AtomicUsize::new(0);
+        // The kill comes in the midst of calls, each time after more of them.
+        let kill = async {
+            eventually(LIMIT, || async {
+                let answered = answers.load(Ordering::Relaxed);
+                holds(answered >= 5 * round, answered)
+            })
+            .await;
+            rootcoord.kill9();
+        };
+        tokio::join!(given_out.ask(channel, &answers), kill);
+        rootcoord.restart().await;
+    }
+    let unique: HashSet<_> = given_out.ids.iter().collect();
+    assert_eq!(unique.len(), given_out.ids.len(), "no id twice");
+    assert!(given_out.timestamps.is_sorted_by(|earlier, later| earlier < later), "timestamps never go back");
+}
+
+#[tokio::test]
+async fn a_stop_lets_running_calls_end() {
+    let cluster = Cluster::start().await;
+    let host = cluster.probe("alpha", coordinator()).await;
+    let probe = host.healthy().await.probe("alpha").await;
+    let mut caller = probe.clone();
+    let request = probe_plugin::v1::HoldRequest { limit_ms: 1500, ..hold("k") };
+    let running = tokio::spawn(async move { caller.hold(request).await });
+    held(&probe, 1).await;
+
+    assert!(host.stop().await.success(), "a stop is a success");
+    running.await.expect("no panic").expect("the call ended well");
+    assert!(cluster.sessions("alpha").await.is_empty(), "the lease is revoked");
+    let life: Vec<_> =
+        host.log().iter().filter(|line| line.message() == "life").filter_map(|line| line.text("method")).collect();
+    assert_eq!(life, ["Start", "Activate", "OnStopping", "Deactivate", "Stop"]);
+}
+
+#[tokio::test]
+async fn a_stop_ends_within_its_limit_whatever_hangs() {
+    let cluster = Cluster::start().await;
+    let mut hanging = coordinator();
+    let hang = serde_json::json!({ "how": "hang" });
+    hanging["faults"] = serde_json::json!({ "on_stopping": hang, "deactivate": hang, "stop": hang });
+    let config =
+        cluster.config().set("shutdown.limit", "4s").set("shutdown.grace", "500ms").set("shutdown.drain", "500ms");
+    let host = cluster.host(config.probe("alpha", hanging)).await;
+    let probe = host.healthy().await.probe("alpha").await;
+    let mut caller = probe.clone();
+    let running = tokio::spawn(async move { caller.hold(hold("k")).await });
+    held(&probe, 1).await;
+
+    let begin = Instant::now();
+    host.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(6), "ended after {:?}", begin.elapsed());
+    running.await.expect("no panic").expect_err("the call was cut");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let cluster = Cluster::start().await;
+    let config = cluster.config().set("shutdown.limit", "60s").set("shutdown.grace", "50s");
+    let host = cluster.host(config.probe("alpha", serde_json::json!({ "moving_ms": 50_000 }))).await;
+    host.healthy().await;
+    host.terminate();
+    host.in_state("alpha", "Stopping").await;
+    let begin = Instant::now();
+    host.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(2), "ended after {:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn a_stopping_host_refuses_new_calls_when_its_drain_begins() {
+    let cluster = Cluster::start().await;
+    let config = cluster.config().set("shutdown.grace", "0s").set("shutdown.drain", "8s");
+    let host = cluster.host(config.probe("alpha", coordinator())).await;
+    let probe = host.healthy().await.probe("alpha").await;
+    let mut caller = probe.clone();
+    let running = tokio::spawn(async move { caller.hold(hold("k")).await });
+    held(&probe, 1).await;
+    host.terminate();
+
+    // The connection is told to go away: on it a new call may also fail without a word from the component.
+    let refused: Status = eventually(LIMIT, || async {
+        match probe.clone().echo(EchoRequest::default()).await {
+            Ok(_) => Err("answered"),
+            Err(status) => Ok(status),
+        }
+    })
+    .await;
+    assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
+    if plugin_api::refusal::Refusal::from_status(&refused).is_some() {
+        assert_eq!(reason(&refused), "SESSION_STOPPING");
+    }
+    drop(running);
+    host.ended().await;
+}
+
+#[tokio::test]
+async fn etcd_may_go_away_and_come_back() {
+    let cluster = Cluster::with_own_etcd().await;
+    let beta = cluster.probe("beta", serde_json::json!({ "kind": "node" })).await;
+    let alpha = cluster.probe("alpha", tests::probe::calling_nodes("beta")).await;
+    let probe = alpha.probe("alpha").await;
+    reaches(&probe, &call("beta", CallKind::Unary)).await;
+
+    cluster.etcd().kill();
+    let call_on = call("beta", CallKind::Unary);
+    let seen = beta.probe("beta").await.echo(EchoRequest::default()).await;
+    seen.expect("a node serves on");
+    cluster.etcd().restart().await;
+
+    alpha.ready().await;
+    reaches(&probe, &call_on).await;
+    eventually(LIMIT, || async {
+        let sessions = (cluster.sessions("alpha").await, cluster.sessions("beta").await);
+        holds(sessions.0.len() == 1 && sessions.1.len() == 1, sessions)
+    })
+    .await;
+    alpha.assert_running();
+    beta.assert_running();
+}
+
+#[tokio::test]
+async fn a_recycled_address_is_no_peer() {
+    let cluster = Cluster::start().await;
+    let address = free_address();
+    let at_address = |role: &str| cluster.config().set("server.listen", address.as_str()).probe(role, coordinator());
+    let beta = cluster.host(at_address("beta")).await;
+    let alpha = cluster.probe("alpha", calling(&["beta"])).await;
+    let mut probe = alpha.probe("alpha").await;
+    reaches(&probe, &call("beta", CallKind::Unary)).await;
+
+    // Another role answers at the address that beta's key still names.
+    beta.kill9();
+    let _gamma = cluster.host(at_address("gamma")).await;
+    let seen = probe.call(call("beta", CallKind::Unary)).await.expect("the probe answers").into_inner();
+    assert_ne!(seen.code, 0, "nobody answers for beta: {seen:?}");
+}
