@@ -5,6 +5,7 @@ mod connections;
 mod border;
 mod calls;
 mod call;
+mod config;
 mod etcd;
 mod panics;
 mod recovery;
