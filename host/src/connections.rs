@@ -188,11 +188,11 @@ impl ConnectionManager {
                 WaitPolicy::No => true,
                 WaitPolicy::AtLeast { count, .. } => views.wait_for(|view| callable(view) >= count).await.is_ok(),
                 WaitPolicy::All { .. } => {
-                    let registered: Vec<ServerId> =
-                        match views.wait_for(|view| view.table.confirmed_at.is_some()).await {
-                            Ok(first) => first.peers.keys().copied().collect(),
-                            Err(_) => return false,
-                        };
+                    let registered: Vec<ServerId> = match views.wait_for(|view| view.table.confirmed_at.is_some()).await
+                    {
+                        Ok(first) => first.peers.keys().copied().collect(),
+                        Err(_) => return false,
+                    };
                     views.wait_for(|view| all_callable(view, &registered)).await.is_ok()
                 }
             }

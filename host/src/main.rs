@@ -14,8 +14,11 @@ use componenthost::telemetry::Telemetry;
 
 fn main() -> ExitCode {
     // A plugin is looked at in a process of its own: this one, when it is asked to.
-    if let Some(copy) = first_look::asked_for(std::env::args_os()) {
-        return first_look::child::first_look_main(&copy);
+    let mut arguments = std::env::args_os().skip(1);
+    if let (Some(verb), Some(copy)) = (arguments.next(), arguments.next())
+        && verb == first_look::SUBCOMMAND
+    {
+        return first_look::child::first_look_main(Path::new(&copy));
     }
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
@@ -29,7 +32,13 @@ fn main() -> ExitCode {
         match command {
             Command::Run { config } => run(&config).await,
             Command::Check(arguments) => check_plugins(&arguments).await,
-            Command::Call(arguments) => ExitCode::from(cli::call::run(*arguments).await),
+            Command::Call(arguments) => match cli::call::call(&arguments, &mut std::io::stdout()).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    cli::report(&mut std::io::stderr(), &error);
+                    ExitCode::from(error.exit_code())
+                }
+            },
         }
     });
     // Blocking work of a plugin that hangs must not keep the process.

@@ -26,7 +26,6 @@ use crate::discovery::Discovery;
 use crate::etcd::Etcd;
 use crate::lifecycle::{Forbidden, State, Step, StepReport};
 use crate::metadata::MetadataStore;
-use crate::plugin::gate::Allowed;
 use crate::plugin::{Generation, GenerationSettings};
 use crate::serve::{Own, SameService, Served, Serving};
 use crate::session::{Session, SessionSettings, SessionStatus, StateFile};
@@ -189,7 +188,7 @@ impl<'a, Done> Start<'a, Done> {
             Ok((_, detail)) => detail.clone(),
             Err(error) => plugin_api::error::chain(error),
         };
-        let (number, name, took_ms) = (step.number(), step.name(), took.as_secs_f64() * 1000.0);
+        let (number, name, took_ms) = (step.number(), step.name(), tenths(took));
         match &made {
             Ok(_) => tracing::info!(%role, step = number, name, detail, took_ms, "step {number} of 5 made"),
             Err(_) => tracing::warn!(%role, step = number, name, detail, took_ms, "step {number} of 5 failed"),
@@ -239,8 +238,7 @@ async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
 /// Role and version must be what the section of the configuration allows.
 fn check_allowed(member: &Member, descriptor: &plugin_api::descriptor::Descriptor) -> Result<(), StepError> {
     let path = member.library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
-    let allowed =
-        Allowed { role: member.role.clone(), version: member.config.version.clone(), sha256: None };
+    let allowed = member.config.allowed(&member.role);
     let version = descriptor.version.clone().unwrap_or(semver::Version::new(0, 0, 0));
     Ok(allowed.check(&path, descriptor.role.as_ref(), &version)?)
 }
@@ -271,9 +269,9 @@ async fn link_nodes_and_start(start: Start<'_, CoordinatorsLinked>) -> Stepped<'
         within(member.config.start_timeout, "start", generation.component().start(&identity))
             .await
             .map_err(|source| StepError::Life { method: "start", source })?;
-    let took_ms = began.elapsed().as_secs_f64() * 1000.0;
+    let took_ms = tenths(began.elapsed());
     // Writing to a `String` cannot fail.
-    let _ = write!(detail, "; started in {took_ms:.1} ms, serves {}", list(&services));
+    let _ = write!(detail, "; started in {took_ms} ms, serves {}", list(&services));
     let serving = Serving {
         generation: generation.clone(),
         services,
@@ -400,4 +398,9 @@ fn tell_of_peers(member: &Member, parts: &Parts, generation: &Generation, alive:
             }
         }
     }))
+}
+
+/// Milliseconds with one decimal, for people.
+fn tenths(time: std::time::Duration) -> f64 {
+    (time.as_secs_f64() * 10_000.0).round() / 10.0
 }

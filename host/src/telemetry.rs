@@ -92,6 +92,11 @@ impl Telemetry {
         Ok(Self { max_level })
     }
 
+    /// The same as a plugin is told it.
+    pub fn plugin_level(&self) -> u8 {
+        self.max_level.into_level().map_or(0, plugin_api::border::log::level_number)
+    }
+
     /// The most detailed level that anything wants. Plugins are told, so that they make no events beyond it.
     pub fn max_level(&self) -> LevelFilter {
         self.max_level

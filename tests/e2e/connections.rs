@@ -644,11 +644,7 @@ async fn a_deadline_ends_a_wait_a_call_and_a_stream() {
 
 #[tokio::test]
 async fn stop_ends_everything_with_cancelled() {
-    for (reason, stop) in [
-        (Reason::HostStopping, 0),
-        (Reason::DependencyRemoved, 1),
-        (Reason::ClientStopped, 2),
-    ] {
+    for (reason, stop) in [(Reason::HostStopping, 0), (Reason::DependencyRemoved, 1), (Reason::ClientStopped, 2)] {
         let host = FakeHost::start(7, NODE);
         let caller = Caller::with_ready_node(quick(), &host).await;
         let client = caller.node(7);
@@ -706,7 +702,8 @@ async fn a_slow_listener_gets_the_table_in_place_of_what_it_missed() {
         entry.registration.create_revision = 1;
         entry.registration.lease_id = 1;
         caller.nodes.put(entry).publish();
-        while !matches!(next(&mut quick).await, PeerChange::Updated(peer) if peer.version == format!("1.0.{version}")) {}
+        while !matches!(next(&mut quick).await, PeerChange::Updated(peer) if peer.version == format!("1.0.{version}")) {
+        }
     }
     let PeerChange::Table(peers) = next(&mut slow).await else { panic!("not a table") };
     assert_eq!(peers.iter().map(|peer| peer.version.as_str()).collect::<Vec<_>>(), ["1.0.599"]);
@@ -739,8 +736,8 @@ async fn required_dependencies_that_cannot_be_called_are_named() {
     let host = FakeHost::start(7, NODE);
     let caller = Caller::with_ready_node(quick(), &host).await;
     let missing = caller.manager.missing(&role("caller"));
-    assert_eq!(missing.iter().map(|it| (it.role.as_str(), it.reason)).collect::<Vec<_>>(), [(
-        COORDINATOR,
-        Reason::NoSuchPeer
-    )]);
+    assert_eq!(
+        missing.iter().map(|it| (it.role.as_str(), it.reason)).collect::<Vec<_>>(),
+        [(COORDINATOR, Reason::NoSuchPeer)]
+    );
 }

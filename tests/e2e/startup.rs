@@ -22,7 +22,7 @@ async fn five_steps_in_order_each_with_its_time() {
         assert!(step["detail"].as_str().is_some_and(|detail| !detail.is_empty()), "what it did: {step}");
     }
 
-    let logged = host.log().into_iter().filter(|line| line.field("step").is_some() && line.field("took").is_some());
+    let logged = host.log().into_iter().filter(|line| line.field("step").is_some() && line.field("took_ms").is_some());
     let logged: Vec<_> = logged.filter_map(|line| line.text("step")?.parse::<u64>().ok()).collect();
     assert_eq!(logged, [1, 2, 3, 4, 5], "each step is a line of the log");
 }

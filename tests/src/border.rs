@@ -1,7 +1,7 @@
 //! A component without a host: made from its plugin across the border, and called in this process.
 //!
-//! What it asks for is answered by [`Loopback`]: each of its channels leads back to itself. For tests of the border alone;
-//! all others have real hosts.
+//! Each of its channels leads back to itself, and nothing else of a host is there. For tests of the border alone; all
+//! others have real hosts.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::path::Path;
 
 use componenthost::cluster::{Keys, Record};
 use etcd_client::GetOptions;
 use plugin_api::identity::Role;
 use serde_json::{Value, json};
 
-use crate::binary::plugin_dir;
+use crate::binary::{binary, plugin_dir};
 use crate::config::HostConfig;
 use crate::etcd::{self, Etcd};
 use crate::host::Host;
@@ -83,7 +84,12 @@ impl Cluster {
 
     /// Starts a host and does not wait for anything.
     pub fn spawn(&self, config: HostConfig) -> Host {
-        Host::spawn(&config.roles().join("+"), config, &[])
+        self.spawn_program(binary(), config, &[])
+    }
+
+    /// The same with another program than the built host, and with variables of the environment.
+    pub fn spawn_program(&self, program: &Path, config: HostConfig, env: &[(&str, &str)]) -> Host {
+        Host::spawn(program, &config.roles().join("+"), config, env)
     }
 
     /// Starts a host with one probe in that role and waits until it listens.

@@ -44,6 +44,12 @@ impl HostConfig {
         self.set(&plugin, file.display().to_string()).set(&format!("component.{role}.config"), config)
     }
 
+    /// The same with a component that is linked into the program, by the name of its crate.
+    #[must_use]
+    pub fn linked(self, role: &str, package: &str, config: Value) -> Self {
+        self.set(&format!("component.{role}.plugin"), package).set(&format!("component.{role}.config"), config)
+    }
+
     /// The same with a probe in that role.
     #[must_use]
     pub fn probe(self, role: &str, config: Value) -> Self {

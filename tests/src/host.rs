@@ -1,6 +1,6 @@
 //! A host under test: a real process of the built binary, and what can be done to it and asked of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,7 +11,6 @@ use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::admin::{self, Answer};
-use crate::binary::binary;
 use crate::config::HostConfig;
 use crate::eventually::eventually;
 use crate::log::LogLine;
@@ -22,6 +21,7 @@ pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// A host of a [`crate::cluster::Cluster`]. Its process is killed on drop.
 pub struct Host {
+    program: PathBuf,
     name: String,
     config: HostConfig,
     env: Vec<(String, String)>,
@@ -45,14 +45,14 @@ struct Addresses {
 
 impl Host {
     /// Starts a host and does not wait for anything. `config` needs no folders: the host gets a temporary one.
-    pub fn spawn(name: &str, config: HostConfig, env: &[(&str, &str)]) -> Self {
+    pub fn spawn(program: &Path, name: &str, config: HostConfig, env: &[(&str, &str)]) -> Self {
         let directory = TempDir::with_prefix("componenthost-test-").expect("a temporary directory can be made");
         let path = |name: &str| directory.path().join(name).display().to_string();
         let config = config.set("host.state_dir", path("state")).set("host.run_dir", path("run"));
         config.write(&directory.path().join("host.toml"));
         let env: Vec<_> = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let run = Mutex::new(Run::start(name, &directory, &env, 1));
-        Self { name: name.to_owned(), config, env, directory, run }
+        let run = Mutex::new(Run::start(program, name, &directory, &env, 1));
+        Self { program: program.to_owned(), name: name.to_owned(), config, env, directory, run }
     }
 
     /// The host's own folder, for whatever a test lays beside its configuration.
@@ -212,7 +212,7 @@ impl Host {
     pub async fn restart(&self) -> &Self {
         self.kill9();
         let number = self.run().number + 1;
-        *self.lock() = Run::start(&self.name, &self.directory, &self.env, number);
+        *self.lock() = Run::start(&self.program, &self.name, &self.directory, &self.env, number);
         self.listening().await
     }
 
@@ -246,10 +246,10 @@ impl Host {
 }
 
 impl Run {
-    fn start(name: &str, directory: &TempDir, env: &[(String, String)], number: u32) -> Self {
+    fn start(program: &Path, name: &str, directory: &TempDir, env: &[(String, String)], number: u32) -> Self {
         let config = directory.path().join("host.toml").display().to_string();
         let output = directory.path().join(format!("output-{number}"));
-        let process = Process::start(name, binary(), &["--config", &config], env, &output);
+        let process = Process::start(name, program, &["--config", &config], env, &output);
         Self { number, process: Arc::new(process), addresses: None }
     }
 }

@@ -4,13 +4,12 @@
 //! and who can write it ([`place`]), its hash, and whether it is a whole shared object of this machine with a plugin's
 //! entry ([`elf`]). Then a private copy (`plugin::copy`) is opened in a child process ([`first_look`]), where a crash or a
 //! hang is not ours. Only then does the loader open it here, by the same handshake ([`handshake`]) and with the same
-//! comparison of layouts and build ([`agreement`]). What only a created
-//! component can say, its role and version, is compared at the end ([`Allowed::check`]).
+//! comparison of layouts and build ([`agreement`]). What only a created component can say, its role and version, is
+//! compared at the end ([`Allowed::check`]).
 //!
 //! The gate starts nothing and keeps nothing. It holds off mistakes and changes by other users; a plugin that is let in
 //! runs with all of the host's rights.
 
-pub mod admission;
 pub mod agreement;
 pub mod digest;
 pub mod elf;

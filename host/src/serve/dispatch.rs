@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::{Body as _, Frame};
+use http_body::Frame;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::{Reason, Refusal, key};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};

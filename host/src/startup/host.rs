@@ -53,6 +53,13 @@ pub enum StartupError {
     Stopped,
 }
 
+impl StartupError {
+    /// Is it for the user to mend in the configuration?
+    pub fn is_of_configuration(&self) -> bool {
+        matches!(self, Self::Refused(refused) if refused.is_of_configuration())
+    }
+}
+
 /// A host that runs.
 pub struct Host {
     pub(crate) parts: Arc<Parts>,

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use plugin_api::export::Plugin;
 use plugin_api::identity::Role;
 
+use crate::cli::check::Verdict;
 use crate::config::{ComponentConfig, Config};
 use crate::lifecycle::Lifecycle;
-use crate::plugin::gate::Allowed;
 use crate::plugin::{Library, OpenError};
 use crate::supervise::Member;
 
@@ -79,7 +79,7 @@ async fn open(
     let library = match linked.iter().find(|plugin| plugin.package == name) {
         Some(plugin) => Library::linked(plugin).map_err(Why::Plugin)?,
         None => {
-            let allowed = allowed(role, component);
+            let allowed = component.allowed(role);
             Library::open(name, &config.plugins, &allowed, copies, FIRST_GENERATION).await.map_err(Why::Plugin)?
         }
     };
@@ -92,8 +92,38 @@ async fn open(
     Err(Why::Config(mistakes.into_iter().map(|mistake| (mistake.key, mistake.text)).collect()))
 }
 
-fn allowed(role: &Role, component: &ComponentConfig) -> Allowed {
-    component.allowed(role)
+impl Refused {
+    /// Are there mistakes in the components' own configuration, and nothing else?
+    pub fn is_of_configuration(&self) -> bool {
+        self.0.iter().all(|refused| matches!(refused.why, Why::Config(_)))
+    }
+}
+
+/// What the gate and the components themselves say of a configuration; nothing is started.
+///
+/// # Cancel safety
+///
+/// What was opened stays open, unused.
+pub async fn check_all(config: &Config) -> Vec<(Role, Verdict)> {
+    let copies = config.host.directories().state.join(COPIES);
+    let mut verdicts = Vec::new();
+    for (role, component) in &config.component {
+        let verdict: Verdict = match open(config, role, component, &copies, &[]).await {
+            Ok(library) => Ok(describe(&library)),
+            Err(why) => Err(Refused(vec![RefusedComponent { role: role.clone(), why }]).into()),
+        };
+        verdicts.push((role.clone(), verdict));
+    }
+    verdicts
+}
+
+fn describe(library: &Library) -> String {
+    let fingerprint = library.fingerprint();
+    let built = format!("{} {}", fingerprint.package, fingerprint.version);
+    match library.origin() {
+        Some(origin) => format!("{built}, {}, sha256 {}", origin.path.display(), origin.sha256),
+        None => format!("{built}, linked into this program"),
+    }
 }
 
 impl std::error::Error for Refused {}

@@ -38,7 +38,11 @@ impl HostView {
             role: member.role.clone(),
             server_id: parts.map(|parts| parts.own.server_id),
             kind: shown.descriptor.as_ref().map(|descriptor| descriptor.kind),
-            version: shown.descriptor.as_ref().and_then(|descriptor| descriptor.version.as_ref()).map(ToString::to_string),
+            version: shown
+                .descriptor
+                .as_ref()
+                .and_then(|descriptor| descriptor.version.as_ref())
+                .map(ToString::to_string),
             generation: status.generation,
             state_code: status.state.code(),
             fenced: false,
@@ -54,7 +58,10 @@ impl HostView {
             session: shown.session.upgrade().map_or(Value::Null, |session| json!(session.view())),
             missing: missing
                 .into_iter()
-                .map(|missing| MissingDependency { role: missing.role, reason: format!("{}: {}", missing.reason, missing.message) })
+                .map(|missing| MissingDependency {
+                    role: missing.role,
+                    reason: format!("{}: {}", missing.reason, missing.message),
+                })
                 .collect(),
             plugin: origin.map(|origin| PluginView {
                 path: origin.path.display().to_string(),

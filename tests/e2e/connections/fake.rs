@@ -131,13 +131,8 @@ impl FakeHost {
 
     pub fn start_with(server_id: i64, role: &str, address: &str, change: impl FnOnce(&mut Says)) -> Self {
         let (code, state) = watch::channel(StateCode::Healthy);
-        let mut says = Says {
-            cluster: CLUSTER.to_owned(),
-            server_id,
-            role: role.to_owned(),
-            code: state,
-            foreign: false,
-        };
+        let mut says =
+            Says { cluster: CLUSTER.to_owned(), server_id, role: role.to_owned(), code: state, foreign: false };
         change(&mut says);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
