@@ -3,6 +3,7 @@
 mod admin;
 mod border;
 mod call;
+mod config;
 mod calls;
 mod config;
 mod connections;
