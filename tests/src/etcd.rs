@@ -10,10 +10,11 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use componenthost::cluster::{Keys, Record};
+use componenthost::etcd::EtcdConfig;
 use etcd_client::{Client, CompactionOptions, ConnectOptions, PutOptions};
 use plugin_api::identity::{Role, ServerId};
 use rustix::process::{Pid, Signal};
@@ -42,6 +43,8 @@ impl Default for Settings {
 pub struct Etcd {
     settings: Settings,
     client_port: u16,
+    /// Where it listens now: `client_port`, but while it is hidden.
+    listens_at: AtomicU16,
     peer_port: u16,
     directory: PathBuf,
     server: Mutex<Option<Child>>,
@@ -109,7 +112,8 @@ impl Etcd {
             .spawn()
             .expect("sh can be started");
         let (client_port, peer_port) = free_ports();
-        let etcd = Self { settings, client_port, peer_port, directory, server: Mutex::new(None), watchdog };
+        let (listens_at, server) = (AtomicU16::new(client_port), Mutex::new(None));
+        let etcd = Self { settings, client_port, listens_at, peer_port, directory, server, watchdog };
         etcd.launch();
         etcd
     }
@@ -120,7 +124,7 @@ impl Etcd {
             .append(true)
             .open(self.directory.join("log"))
             .expect("the data directory is writable");
-        let client_url = format!("http://127.0.0.1:{}", self.client_port);
+        let client_url = format!("http://127.0.0.1:{}", self.listens_at.load(Ordering::Relaxed));
         let peer_url = format!("http://127.0.0.1:{}", self.peer_port);
         // The shell becomes the server: its pid is in the file before anything else happens.
         let server = Command::new("sh")
@@ -183,7 +187,8 @@ impl Etcd {
     /// Never: the client connects when it is first used.
     pub async fn client(&self) -> Client {
         let options = ConnectOptions::new().with_connect_timeout(Duration::from_secs(1));
-        Client::connect([self.endpoint()], Some(options)).await.expect("an endpoint without credentials is not dialled")
+        let endpoint = format!("127.0.0.1:{}", self.listens_at.load(Ordering::Relaxed));
+        Client::connect([endpoint], Some(options)).await.expect("an endpoint without credentials is not dialled")
     }
 
     /// What the server has written: warnings and errors.
@@ -227,6 +232,53 @@ impl Etcd {
             }
             assert!(since.elapsed() < START_LIMIT, "another process holds etcd's port:\n{}", self.log());
         }
+    }
+
+    /// As a host connects to it, under a root path of its own.
+    ///
+    /// # Panics
+    ///
+    /// Where the server does not answer.
+    pub async fn registry(&self) -> componenthost::etcd::Etcd {
+        self.registry_at(&self.prefix()).await
+    }
+
+    /// As a host connects to it, under this root path.
+    ///
+    /// # Panics
+    ///
+    /// Where the server does not answer.
+    pub async fn registry_at(&self, root_path: &str) -> componenthost::etcd::Etcd {
+        let config = EtcdConfig {
+            endpoints: vec![self.endpoint()],
+            root_path: root_path.to_owned(),
+            request_timeout: Duration::from_secs(2),
+            ..EtcdConfig::default()
+        };
+        componenthost::etcd::Etcd::connect(&config).await.expect("etcd answers")
+    }
+
+    /// Starts the server again at another port, where only [`Etcd::client`] finds it: what is done to it now, hosts cannot
+    /// watch. [`Etcd::show`] brings it back.
+    ///
+    /// # Panics
+    ///
+    /// As [`Etcd::restart`].
+    pub async fn hide(&self) {
+        self.kill();
+        self.listens_at.store(free_ports().0, Ordering::Relaxed);
+        self.restart().await;
+    }
+
+    /// Ends [`Etcd::hide`].
+    ///
+    /// # Panics
+    ///
+    /// As [`Etcd::restart`].
+    pub async fn show(&self) {
+        self.kill();
+        self.listens_at.store(self.client_port, Ordering::Relaxed);
+        self.restart().await;
     }
 
     /// Throws away all history before the present revision, which is returned.
