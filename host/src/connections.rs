@@ -6,7 +6,7 @@
 //! its clients, `admin` reads its overview.
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
-//! * `dial`, `link`: from an address to a proved connection, and that connection.
+//! * `dial`, `link`, `goaway`: from an address to a proved connection, that connection, and its announced end.
 //! * `dependency`, `events`: what a driver publishes: the peers now, and each change.
 //! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
 
@@ -17,6 +17,7 @@ mod dependency;
 mod dial;
 mod driver;
 mod events;
+mod goaway;
 mod link;
 mod overview;
 pub mod peer;
@@ -246,7 +247,8 @@ impl ConnectionManager {
         // Not a child of the host's token: calls must see the stop of their dependency before the cut of their peer.
         let stop = CancellationToken::new();
         let (tables, replaced) = mpsc::unbounded_channel();
-        let driver = Driver::new(Arc::clone(&followed), table, stop.clone(), self.inner.surroundings.clone());
+        let mut driver = Driver::new(Arc::clone(&followed), table, stop.clone(), self.inner.surroundings.clone());
+        driver.begin();
         self.inner.drivers.spawn(driver.run(replaced));
         FollowedRole { followed, tables, stop }
     }

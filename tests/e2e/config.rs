@@ -33,10 +33,10 @@ fn all_mistakes_of_file_and_variables_are_shown_at_once() {
         for part in [
             "6 mistakes in the configuration:",
             &format!("{path}:2: etcd.root_pth: unknown; the nearest known one is etcd.root_path"),
-            &format!("{path}:4: shutdown.grace: expected a duration, found 5"),
+            &format!("{path}:4: shutdown.grace: expected a duration such as \"5s\", found 5"),
             &format!("{path}:6: admin.listen: expected a loopback address"),
             &format!("{path}:7: component.Root: 'Root' is no role"),
-            "COMPONENTHOST_SESSION_TTL: session.ttl: expected a duration, found \"soon\"",
+            "COMPONENTHOST_SESSION_TTL: session.ttl: expected a duration such as \"5s\", found \"soon\"",
             "COMPONENTHOST_SESION_TTL: unknown; the nearest known one is COMPONENTHOST_SESSION_TTL",
         ] {
             assert!(stderr.contains(part), "{part:?} is not in\n{stderr}");
@@ -64,7 +64,7 @@ fn a_file_that_is_not_toml_shows_the_line() {
 fn a_wrong_command_line_ends_with_64_and_help_with_0() {
     for arguments in [&[][..], &["start"], &["check"], &["call", "Root", "Check"], &["call", "rootcoord"]] {
         let (code, stdout, stderr) = run(arguments, &[]);
-        assert!(code == 64 && stdout.is_empty() && stderr.contains("Usage:"), "{arguments:?}: {code} {stderr}");
+        assert!(code == 64 && stdout.is_empty() && stderr.contains("--help"), "{arguments:?}: {code} {stderr}");
     }
     for arguments in [&["--help"][..], &["check", "--help"], &["call", "--help"]] {
         let (code, stdout, _) = run(arguments, &[]);

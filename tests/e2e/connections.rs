@@ -436,7 +436,7 @@ async fn a_link_that_breaks_is_dialled_again_while_the_session_lives() {
     let address = host.address.to_string();
     host.kill();
     let _again = FakeHost::start_with(7, NODE, &address, |_| {});
-    ask(caller.node(7), "Metadata", waiting(LIMIT)).await.expect("an answer over the new link");
+    eventually(LIMIT, async || ask(caller.node(7), "Metadata", waiting(LIMIT)).await).await;
 }
 
 #[tokio::test]
@@ -447,13 +447,14 @@ async fn after_goaway_running_calls_go_on_and_new_ones_take_the_new_link() {
     host.go_away();
     let address = host.address.to_string();
     // Its listener goes at once, so that another one can be there for the new link.
-    let again = eventually(LIMIT, async || {
-        TcpListener::bind(&address).map(drop).map_err(|error| error.to_string())?;
-        Ok::<_, String>(FakeHost::start_with(7, NODE, &address, |_| {}))
+    let again = FakeHost::start_with(7, NODE, &address, |_| {});
+    eventually(LIMIT, async || {
+        let asked = again.asked.load(Ordering::SeqCst);
+        holds(asked == 1, asked)
     })
     .await;
-    ask(caller.node(7), "Metadata", waiting(LIMIT)).await.expect("an answer over the new link");
-    assert_eq!(again.asked.load(Ordering::SeqCst), 1);
+    caller.ready(1).await;
+    unary(caller.node(7), "Metadata").await.expect("an answer over the new link");
     assert_eq!(host.held.load(Ordering::SeqCst), 1, "the stream runs on the old link");
     drop(stream);
     held(&host, 0).await;
@@ -471,11 +472,7 @@ async fn a_stopping_peer_is_called_by_its_address_and_spared_by_its_role() {
     stopping.record.stopping = true;
     stopping.registration.create_revision = 2;
     caller.nodes.put(stopping).publish();
-    eventually(LIMIT, async || {
-        let change = next(&mut events).await;
-        holds(matches!(change, PeerChange::Stopping(_)), change)
-    })
-    .await;
+    while !matches!(next(&mut events).await, PeerChange::Stopping(_)) {}
     unary(caller.node(7), "Metadata").await.expect("the peer itself has not refused");
     for _ in 0..4 {
         let seen = unary(caller.any_node(), "Metadata").await.expect("an answer");
@@ -695,18 +692,17 @@ async fn a_slow_listener_gets_the_table_in_place_of_what_it_missed() {
     assert!(matches!(next(&mut slow).await, PeerChange::Table(_)));
     let mut quick = caller.events(NODE);
     assert!(matches!(next(&mut quick).await, PeerChange::Table(_)));
-    caller.nodes.register(7, closed_port());
-    for version in 0..600 {
-        let mut entry = caller.nodes.entry(7, closed_port());
+    let mut entry = caller.nodes.entry(7, closed_port());
+    caller.nodes.put(entry.clone()).publish();
+    caller.link(7, PeerLink::Retrying).await;
+    for version in 1..=600 {
         entry.record.version = format!("1.0.{version}");
-        entry.registration.create_revision = 1;
-        entry.registration.lease_id = 1;
-        caller.nodes.put(entry).publish();
+        caller.nodes.put(entry.clone()).publish();
         while !matches!(next(&mut quick).await, PeerChange::Updated(peer) if peer.version == format!("1.0.{version}")) {
         }
     }
     let PeerChange::Table(peers) = next(&mut slow).await else { panic!("not a table") };
-    assert_eq!(peers.iter().map(|peer| peer.version.as_str()).collect::<Vec<_>>(), ["1.0.599"]);
+    assert_eq!(peers.iter().map(|peer| peer.version.as_str()).collect::<Vec<_>>(), ["1.0.600"]);
 }
 
 #[tokio::test]
@@ -715,7 +711,7 @@ async fn all_kinds_of_calls_go_through_and_64_mib_too() {
     let caller = Caller::with_ready_node(ConnectionsConfig::default(), &host).await;
     let mut client = grpc(caller.node(7));
     let chunk = "x".repeat(1 << 20);
-    let chunks = || Request::new(futures_util::stream::repeat_n("x".repeat(1 << 20), 64));
+    let chunks = || Request::new(tokio_stream::iter(std::iter::repeat_n("x".repeat(1 << 20), 64)));
     let counted = client.client_streaming(chunks(), path("Count"), Codec::default()).await.expect("an answer");
     let counted: usize = counted.into_inner().parse().expect("a number");
     assert!(counted > 64 << 20, "{counted}");

@@ -14,12 +14,10 @@ const PAUSE: Duration = Duration::from_millis(10);
 ///
 /// At the limit, with the place of the call and the last `Err`.
 #[track_caller]
-pub fn eventually<T, E, C, F>(limit: Duration, mut condition: C) -> impl Future<Output = T>
-where
-    E: Debug,
-    C: FnMut() -> F,
-    F: Future<Output = Result<T, E>>,
-{
+pub fn eventually<T, E: Debug>(
+    limit: Duration,
+    mut condition: impl AsyncFnMut() -> Result<T, E>,
+) -> impl Future<Output = T> {
     let place = Location::caller();
     async move {
         let begin = Instant::now();

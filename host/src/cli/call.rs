@@ -37,16 +37,17 @@ const CALL: &str = "the call";
 
 const EXAMPLES: &str = r#"Examples:
   componenthost call rootcoord ShowCollections
-  componenthost call querycoord Search --config config/querycoord.toml --json '{"collection": "c", "k": 3}'
-  componenthost call querynode GetSegmentInfo --server-id 4
+  componenthost call querycoord ShowLoadedCollections --config config/querycoord.toml
+  componenthost call querynode GetSegmentInfo --server-id 4 --json '{}'
   componenthost call querynode LoadSegments --address 127.0.0.1:21123 --json @request.json
-  componenthost call rootcoord grpc.health.v1.Health/Check --etcd http://127.0.0.1:2379 --root-path by-dev
+  componenthost call rootcoord grpc.health.v1.Health/Check --etcd 10.0.0.5:2379 --root-path by-dev
 
-The answer is the canonical JSON of protobuf (64-bit integers are texts), with all fields; of a stream, one message a line.
-A method that takes a stream takes several JSON values, one after another.
+The answer is the canonical JSON of protobuf with all fields; 64-bit integers are texts in it.
+Of a stream, each message is one line. A method that takes a stream takes several JSON values,
+one after another.
 
-Exit codes: 0 answered, 1 refused or failed (the reason is on standard error), 64 wrong command line, request or
-configuration."#;
+Exit codes: 0 answered; 1 refused or failed, the reason is on standard error; 64 wrong command
+line, request or configuration."#;
 
 /// Call a method of a component, with JSON in and out
 #[derive(Args, Clone, Debug)]

@@ -79,11 +79,30 @@ impl Problem {
                 Self::Wrong { expected: known.join(" or "), found: format!("{found:?}") }
             }
             Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) => {
-                Self::Wrong { expected: expected.clone(), found: shown(value) }
+                Self::Wrong { expected: plain(expected), found: shown(value) }
+            }
+            // The text of the standard library's parser, which does not say what would do.
+            Kind::Message(text) if text == "invalid socket address syntax" => {
+                Self::Wrong { expected: "ip:port such as 127.0.0.1:0".to_owned(), found: shown(value) }
             }
             other => Self::Value(format!("{other}, found {}", shown(value))),
         }
     }
+}
+
+/// What serde expects, in the words of TOML and of the reference.
+fn plain(expected: &str) -> String {
+    let words = match expected {
+        "a duration" => "a duration such as \"5s\"",
+        "a string" | "string" | "path string" => "a text",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "a boolean" => "true or false",
+        "f64" => "a number",
+        "u16" | "u32" | "u64" | "usize" => "a whole number",
+        other => other,
+    };
+    words.to_owned()
 }
 
 /// A value as the user would write it.

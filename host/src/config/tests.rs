@@ -103,10 +103,10 @@ fn mistakes_name_line_key_expected_and_found() {
         mistakes(text, &[]),
         [
             "a.toml:9: shutdwn: unknown; the nearest known one is [shutdown]",
-            "a.toml:4: etcd.request_timeout: expected a duration, found 5",
+            "a.toml:4: etcd.request_timeout: expected a duration such as \"5s\", found 5",
             "a.toml:3: etcd.root_pth: unknown; the nearest known one is etcd.root_path",
             "a.toml:13: server.colour: unknown; known are server.listen, server.advertise",
-            "a.toml:12: server.listen: invalid socket address syntax, found \"here\"",
+            "a.toml:12: server.listen: expected ip:port such as 127.0.0.1:0, found \"here\"",
             "a.toml:6: admin.listen: expected a loopback address such as 127.0.0.1:9091, found 0.0.0.0:1",
             "a.toml:8: telemetry.format: expected \"text\" or \"json\", found \"xml\"",
         ]
@@ -239,7 +239,7 @@ fn mistakes_in_variables_name_the_variable() {
             "COMPONENTHOST_ADMIN: unknown; the nearest known one is COMPONENTHOST_ADMIN_<KEY>",
             "COMPONENTHOST_COMPONENT_ROOTCOORD: unknown; the nearest known one is COMPONENTHOST_COMPONENT_<ROLE>_<KEY>",
             "COMPONENTHOST_ETCD_ROOT_PTH: etcd.root_pth: unknown; the nearest known one is COMPONENTHOST_ETCD_ROOT_PATH",
-            "COMPONENTHOST_SUPERVISION_QUARANTINE_AFTER: supervision.quarantine_after: expected u32, found \"many\"",
+            "COMPONENTHOST_SUPERVISION_QUARANTINE_AFTER: supervision.quarantine_after: expected a whole number, found \"many\"",
             "a.toml: shutdown.limit: expected more than shutdown.grace + shutdown.drain (1h 5s), found 30s",
             "COMPONENTHOST_COMPONENT_ROOTCOORD_PLUGN: component.rootcoord.plugn: unknown; \
              the nearest known one is COMPONENTHOST_COMPONENT_ROOTCOORD_PLUGIN",

@@ -217,7 +217,7 @@ impl Call {
                 Ok(Sent::Answered(response.map(|body| Download::wrap(body, running, end, broken))))
             }
             Err(SendFailure::NotSent(request)) => Ok(Sent::Returned(request)),
-            Err(SendFailure::Reset(error) | SendFailure::Broken(error)) => {
+            Err(SendFailure::Reset(error) | SendFailure::Broken(error) | SendFailure::NotTaken(error)) => {
                 // The link of a peer that goes may break a moment before its cut is seen: the cut says more.
                 let status = poll_now(&mut end);
                 Err(status.unwrap_or_else(|| self.broken(view, peer)(error)))
@@ -295,6 +295,10 @@ impl Call {
             SendFailure::Reset(error) => Status::from_error(Box::new(error)),
             SendFailure::Broken(error) => {
                 let refusal = client.about().refuse_for(Reason::LinkLost, &view, &peer).maybe_executed();
+                refusal.with(key::LAST_ERROR, chain(&error)).into_status()
+            }
+            SendFailure::NotTaken(error) => {
+                let refusal = client.about().refuse_for(Reason::LinkLost, &view, &peer);
                 refusal.with(key::LAST_ERROR, chain(&error)).into_status()
             }
             SendFailure::NotSent(_) => Status::internal("an error of a link holds no request"),

@@ -169,7 +169,9 @@ impl tower::Service<Request<Body>> for LinkService {
             match sent.await {
                 Ok(response) => Ok(response.map(Body::new)),
                 Err(SendFailure::NotSent(_)) => Err(Status::unavailable("the link takes no calls")),
-                Err(SendFailure::Broken(error) | SendFailure::Reset(error)) => Err(Status::unavailable(chain(&error))),
+                Err(SendFailure::Broken(error) | SendFailure::NotTaken(error) | SendFailure::Reset(error)) => {
+                    Err(Status::unavailable(chain(&error)))
+                }
             }
         })
     }

@@ -118,11 +118,16 @@ impl Driver {
         }
     }
 
+    /// Takes the table as it is, and begins to dial: once, before [`Driver::run`], so that no call is told that nothing
+    /// is known.
+    pub fn begin(&mut self) {
+        self.follow();
+        self.publish();
+    }
+
     /// Runs until the role is let go. `tables` gives another table to follow, in place of the one before.
     pub async fn run(mut self, mut tables: mpsc::UnboundedReceiver<watch::Receiver<Arc<PeerTable>>>) {
         let mut table_lives = true;
-        self.follow();
-        self.publish();
         loop {
             let due = self.due();
             tokio::select! {

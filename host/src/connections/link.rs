@@ -13,12 +13,14 @@ use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use plugin_api::error::chain;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
 use super::ConnectionsConfig;
+use super::goaway::Watched;
 
 /// How much of one answer may be under way before its reader takes it. Large enough for a fast network with some
 /// delay (2 MiB each 20 ms are 100 MiB/s).
@@ -36,8 +38,9 @@ pub struct Link {
 
 /// Tells how a [`Link`] comes to its end.
 pub struct LinkEnd {
-    dispatch: Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>,
-    tasks: TaskTracker,
+    dispatch: Option<Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>>,
+    going_away: CancellationToken,
+    tasks: LinkTasks,
 }
 
 /// How a link came to its end.
@@ -84,6 +87,8 @@ pub enum SendFailure {
     NotSent(Box<Request<Body>>),
     /// It was handed over, and the link broke.
     Broken(hyper::Error),
+    /// It was handed over when the peer had said already that it would take no more calls: it did not take this one.
+    NotTaken(hyper::Error),
     /// It was handed over, and the peer ended this call alone.
     Reset(hyper::Error),
 }
@@ -107,6 +112,8 @@ impl Link {
         let stream =
             connect(address).await.map_err(|source| OpenError::Connect { address: address.to_owned(), source })?;
         let tasks = LinkTasks { tasks: TaskTracker::new(), close };
+        let going_away = CancellationToken::new();
+        let stream = Watched::new(stream, going_away.clone());
         let (sender, connection) = Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -118,8 +125,7 @@ impl Link {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| OpenError::Handshake { address: address.to_owned(), source })?;
-        tasks.tasks.close();
-        let end = LinkEnd { dispatch: Box::pin(connection), tasks: tasks.tasks };
+        let end = LinkEnd { dispatch: Some(Box::pin(connection)), going_away, tasks };
         Ok((Self { sender, authority }, end))
     }
 
@@ -160,31 +166,45 @@ impl Link {
 impl SendFailure {
     /// Which kind of failure this error of a call is.
     pub fn of(error: hyper::Error) -> Self {
-        if is_of_this_call_alone(&error) { Self::Reset(error) } else { Self::Broken(error) }
-    }
-}
-
-/// Did the peer end one call, while the connection lives?
-fn is_of_this_call_alone(error: &hyper::Error) -> bool {
-    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = source {
-        if let Some(cause) = cause.downcast_ref::<h2::Error>() {
-            return cause.is_reset();
+        let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+        while let Some(cause) = source {
+            if let Some(cause) = cause.downcast_ref::<h2::Error>() {
+                return match (cause.is_reset(), cause.is_go_away() && cause.is_remote(), cause.reason()) {
+                    (true, ..) => Self::Reset(error),
+                    // Those whose number is within GOAWAY's go on; only those beyond it have this error (RFC 9113, 6.8).
+                    (_, true, Some(h2::Reason::NO_ERROR)) => Self::NotTaken(error),
+                    _ => Self::Broken(error),
+                };
+            }
+            source = cause.source();
         }
-        source = cause.source();
+        if error.is_user() { Self::Reset(error) } else { Self::Broken(error) }
     }
-    error.is_user()
 }
 
 impl LinkEnd {
     /// Ready when the link takes no more calls. To be polled: it drives the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be asked again.
     pub async fn ended(&mut self) -> Ended {
-        let result = self.dispatch.as_mut().await;
-        match result {
-            Err(error) => Ended::Lost(plugin_api::error::chain(&error)),
-            // After GOAWAY the connection's own task lives on as long as calls do.
-            Ok(()) if !self.tasks.is_empty() => Ended::GoingAway,
-            Ok(()) => Ended::Lost("the peer has closed the connection".to_owned()),
+        let Some(dispatch) = &mut self.dispatch else { return Ended::GoingAway };
+        tokio::select! {
+            result = dispatch => {
+                self.dispatch = None;
+                match result {
+                    Err(error) => Ended::Lost(chain(&error)),
+                    Ok(()) => Ended::Lost("the peer has closed the connection".to_owned()),
+                }
+            }
+            () = self.going_away.cancelled() => {
+                // Calls that were handed over before may still go through: the connection takes care of them.
+                if let Some(dispatch) = self.dispatch.take() {
+                    hyper::rt::Executor::execute(&self.tasks, async move { drop(dispatch.await) });
+                }
+                Ended::GoingAway
+            }
         }
     }
 }

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use plugin_api::{Error, KeyValue, Transaction};
 use proto::batch::MAX_DIMENSION;
+use proto::records::{CollectionRecord, SegmentRecord};
 use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
 use proto::store::Store;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tonic::{Code, Status};
 
-use crate::records::{self, CollectionRecord, SegmentRecord};
+use crate::records;
 
 /// etcd takes 128 operations in one transaction; the host's own compare is one of them.
 const MAX_WRITES: usize = 100;

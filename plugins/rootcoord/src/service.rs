@@ -80,6 +80,9 @@ impl<S: Store> RootCoord for Service<S> {
         request: Request<DescribeCollectionRequest>,
     ) -> Result<Response<DescribeCollectionResponse>, Status> {
         let DescribeCollectionRequest { collection_name, collection_id } = request.into_inner();
+        if collection_name.is_empty() && collection_id == 0 {
+            return Err(Status::invalid_argument("no collection is named: give collection_name or collection_id"));
+        }
         let found = if collection_name.is_empty() {
             self.catalogue.by_id(collection_id).await?
         } else {

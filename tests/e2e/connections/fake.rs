@@ -141,7 +141,7 @@ impl FakeHost {
             .expect("a runtime for a fake host");
         let address = address.to_owned();
         // The test's own runtime must not be blocked on from within itself: the listener is made by the standard library.
-        let listener = std::net::TcpListener::bind(&address).expect("a port for a fake host");
+        let listener = bind(&address);
         listener.set_nonblocking(true).expect("a listener that does not block");
         let address = listener.local_addr().expect("the listener's address");
         let held = Arc::new(AtomicUsize::new(0));
@@ -186,6 +186,18 @@ impl FakeHost {
 impl Drop for FakeHost {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// A killed host's port may take a moment to be free again.
+fn bind(address: &str) -> std::net::TcpListener {
+    let begin = Instant::now();
+    loop {
+        match std::net::TcpListener::bind(address) {
+            Ok(listener) => return listener,
+            Err(error) => assert!(begin.elapsed() < Duration::from_secs(5), "{address}: {error}"),
+        }
+        std::thread::yield_now();
     }
 }
 
