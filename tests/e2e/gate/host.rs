@@ -35,7 +35,8 @@ fn check_tells_of_every_plugin_what_the_gate_says() {
     let bench = Bench::new();
     bench.file("libtext.so", "a text");
     bench.c("aborts");
-    let config = with_plugin("alpha", "text").set("component.beta.plugin", "aborts").set("component.gamma.plugin", "none");
+    let config =
+        with_plugin("alpha", "text").set("component.beta.plugin", "aborts").set("component.gamma.plugin", "none");
     let (code, text) = check(&bench, config);
     assert_eq!(code, Some(1), "{text}");
     let looked = bench.path("libnone.so").display().to_string();
