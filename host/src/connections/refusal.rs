@@ -177,7 +177,7 @@ mod tests {
         let failed = |when: &str| Input::Failed(when.to_owned());
         let links: [(&[Input], Verdict, Verdict); 6] = [
             (&[], Verdict::Wait(Reason::Connecting), Verdict::Refuse(Reason::Connecting)),
-            (&[proved.clone()], Verdict::Call, Verdict::Call),
+            (std::slice::from_ref(&proved), Verdict::Call, Verdict::Call),
             (&[proved.clone(), Input::GoAway], Verdict::Moment, Verdict::Moment),
             (&[failed("now")], Verdict::Wait(Reason::ConnectFailed), Verdict::Refuse(Reason::ConnectFailed)),
             (&[failed("late")], Verdict::Wait(Reason::GaveUp), Verdict::Refuse(Reason::GaveUp)),
