@@ -24,6 +24,7 @@ mod section;
 mod server;
 mod shutdown;
 mod supervision;
+mod variable;
 
 pub use cluster::ClusterConfig;
 pub use component::ComponentConfig;
@@ -183,8 +184,8 @@ impl Config {
             mistakes.push(("component".to_owned(), text.to_owned()));
         }
         for (role, component) in &self.component {
-            let needed =
-                self.shutdown.grace + self.shutdown.drain + component.deactivate_timeout + component.stop_timeout;
+            let parts = [self.shutdown.drain, component.deactivate_timeout, component.stop_timeout];
+            let needed = parts.into_iter().fold(self.shutdown.grace, Duration::saturating_add);
             if needed > self.shutdown.limit {
                 mistakes.push(("shutdown.limit".to_owned(), too_short(self.shutdown.limit, needed, role)));
             }
