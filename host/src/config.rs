@@ -1,7 +1,7 @@
 //! The configuration: the sum of the parts' own `…Config`s, in three layers (defaults, the file, the environment).
 //!
 //! Each section is read on its own, and in it each key that the user gave is tried alone over the defaults, so that **all**
-//! mistakes are reported together, each with its place. To add a section, add its line to [`sections!`] below; to know a
+//! mistakes are reported together, each with its place. To add a section, add its line to `sections!` below; to know a
 //! key's meaning, look at its part. What a component's own keys mean is not known here: `[component.<role>.config]` is
 //! handed on as it is.
 //!
