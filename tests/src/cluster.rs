@@ -69,7 +69,7 @@ impl Cluster {
             .set("admin.listen", "127.0.0.1:0")
             .set("plugins.dirs", json!([plugin_dir().display().to_string()]))
             .set("telemetry.format", "json")
-            .set("shutdown.limit", "10s")
+            .set("shutdown.limit", "20s")
             .set("shutdown.grace", "1s")
             .set("supervision.backoff_min", "50ms")
             .set("supervision.backoff_max", "200ms")

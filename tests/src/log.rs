@@ -26,7 +26,8 @@ impl LogLine {
 
     /// The message.
     pub fn message(&self) -> &str {
-        self.field("message").and_then(Value::as_str).unwrap_or_default()
+        let own = self.json.get("fields").and_then(|fields| fields.get("message"));
+        own.and_then(Value::as_str).unwrap_or_default()
     }
 
     /// `ERROR`, `WARN`, `INFO`, `DEBUG` or `TRACE`; empty for what is no line of `tracing`.
@@ -34,17 +35,33 @@ impl LogLine {
         self.json.get("level").and_then(Value::as_str).unwrap_or_default()
     }
 
-    /// A field of the event, or else of the spans around it, the innermost first.
-    pub fn field(&self, name: &str) -> Option<&Value> {
-        let own = self.json.get("fields").and_then(|fields| fields.get(name)).or_else(|| self.json.get(name));
+    /// A field of the event; of a plugin's event, whose fields have crossed the border as one text; or else of the spans
+    /// around it, the innermost first.
+    pub fn field(&self, name: &str) -> Option<Value> {
+        let fields = self.json.get("fields");
+        let own = fields.and_then(|fields| fields.get(name)).or_else(|| self.json.get(name));
+        let crossed = || find(fields?.get("fields")?.as_str()?, name);
         let spans = self.json.get("spans").and_then(Value::as_array);
-        own.or_else(|| spans.into_iter().flatten().rev().find_map(|span| span.get(name)))
+        let of_spans = || spans.into_iter().flatten().rev().find_map(|span| span.get(name)).cloned();
+        own.cloned().or_else(crossed).or_else(of_spans)
     }
 
     /// A field as text, also where it is a number.
     pub fn text(&self, name: &str) -> Option<String> {
         self.field(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned))
     }
+}
+
+/// A field of `rows=7 path="a b.npy"`.
+fn find(fields: &str, name: &str) -> Option<Value> {
+    let wanted = format!(" {name}=");
+    let fields = format!(" {fields}");
+    let value = &fields[fields.find(&wanted)? + wanted.len()..];
+    if value.starts_with('"') {
+        // Debug's quotes and escapes are those of JSON but for rare characters.
+        return serde_json::Deserializer::from_str(value).into_iter().next()?.ok();
+    }
+    value.split(' ').next().map(Value::from)
 }
 
 impl fmt::Debug for LogLine {
