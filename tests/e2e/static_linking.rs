@@ -35,7 +35,8 @@ async fn linked_and_loaded_components_live_in_one_host() {
 
 #[tokio::test]
 async fn each_linked_plugin_is_its_own() {
-    let linked: [(&Plugin, &str); 2] = [(&rootcoord::PLUGIN, "rootcoord"), (&querynode::PLUGIN, "querynode")];
+    let linked: [(&Plugin, &str); 3] =
+        [(&rootcoord::PLUGIN, "rootcoord"), (&querycoord::PLUGIN, "querycoord"), (&querynode::PLUGIN, "querynode")];
     for (plugin, role) in linked {
         let component = Bordered::linked(plugin, role, "");
         let descriptor = component.component().descriptor().expect("a descriptor");

@@ -14,7 +14,7 @@ use componenthost::startup::host::Host;
 use componenthost::telemetry::Telemetry;
 use plugin_api::export::Plugin;
 
-const LINKED: [Plugin; 3] = [probe_plugin::PLUGIN, rootcoord::PLUGIN, querynode::PLUGIN];
+const LINKED: [Plugin; 4] = [probe_plugin::PLUGIN, rootcoord::PLUGIN, querycoord::PLUGIN, querynode::PLUGIN];
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
