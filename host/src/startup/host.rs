@@ -184,7 +184,7 @@ impl Admin {
     }
 
     fn add_socket(&mut self, socket: Socket, view: Arc<HostView>) {
-        tracing::info!(socket = %socket.path().display(), "listening");
+        tracing::info!(socket = %socket.path().display(), "answering over the admin socket");
         let answers = admin::run_socket(socket, view, self.stop.clone());
         self.socket = Some(AbortOnDropHandle::new(tokio::spawn(answers)));
     }
