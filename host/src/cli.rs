@@ -50,7 +50,7 @@ pub enum Command {
 #[derive(Parser)]
 #[command(
     name = "componenthost",
-    version,
+    version = concat!(env!("CARGO_PKG_VERSION"), " (build ", env!("BUILD_ID"), ")"),
     after_help = EXAMPLES,
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true

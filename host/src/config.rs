@@ -1,7 +1,7 @@
 //! The configuration: the sum of the parts' own `…Config`s, in three layers (defaults, the file, the environment).
 //!
 //! Each section is read on its own, and in it each key that the user gave is tried alone over the defaults, so that **all**
-//! mistakes are reported together, each with its place. To add a section, add its line to [`sections!`] below; to know a
+//! mistakes are reported together, each with its place. To add a section, add its line to `sections!` below; to know a
 //! key's meaning, look at its part. What a component's own keys mean is not known here: `[component.<role>.config]` is
 //! handed on as it is.
 //!
@@ -24,6 +24,7 @@ mod section;
 mod server;
 mod shutdown;
 mod supervision;
+mod variable;
 
 pub use cluster::ClusterConfig;
 pub use component::ComponentConfig;
@@ -183,8 +184,8 @@ impl Config {
             mistakes.push(("component".to_owned(), text.to_owned()));
         }
         for (role, component) in &self.component {
-            let needed =
-                self.shutdown.grace + self.shutdown.drain + component.deactivate_timeout + component.stop_timeout;
+            let parts = [self.shutdown.drain, component.deactivate_timeout, component.stop_timeout];
+            let needed = parts.into_iter().fold(self.shutdown.grace, Duration::saturating_add);
             if needed > self.shutdown.limit {
                 mistakes.push(("shutdown.limit".to_owned(), too_short(self.shutdown.limit, needed, role)));
             }

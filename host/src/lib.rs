@@ -18,3 +18,7 @@ pub mod startup;
 pub mod supervise;
 pub mod telemetry;
 pub mod wire;
+
+/// The id of this build, a hash of the sources: `componenthost --version` prints it. Two programs of the same id are built
+/// from the same sources.
+pub const BUILD_ID: &str = env!("BUILD_ID");

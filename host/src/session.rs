@@ -1,8 +1,9 @@
 //! Our own registration in etcd: a key held by a lease, kept for as long as the host lives.
 //!
 //! [`Session::open`] starts the keeper, which registers, renews, and registers again whatever happens to etcd; it never gives
-//! up and never ends the process. What is to be done when is decided in [`lease`], without I/O; [`keeper`] does it. Who may
-//! call whom, and what a lost session means for a component, is not decided here: others follow [`Session::status`].
+//! up and never ends the process. What is to be done when is decided in [`lease`], without I/O; a task of its own does it.
+//! Who may call whom, and what a lost session means for a component, is not decided here: others follow
+//! [`Session::status`].
 
 pub mod clock;
 mod keeper;
@@ -10,7 +11,7 @@ pub mod lease;
 mod server_id;
 mod state_file;
 mod status;
-mod takeover;
+pub mod takeover;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -21,7 +21,7 @@ use crate::lifecycle::{Lifecycle, State, Step};
 use crate::metadata::MetadataStore;
 use crate::plugin::{Generation, Library};
 use crate::serve::Served;
-use crate::session::Session;
+use crate::session::{Holder, Session, SessionStatus};
 use crate::startup::{Parts, StepFailed, five_steps};
 use policy::{Decision, Policy};
 
@@ -129,15 +129,18 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
     let mut alive = Alive::default();
     let mut policy = Policy::new(parts.config.supervision.clone());
     loop {
-        let failed = tokio::select! {
+        let ended = tokio::select! {
             biased;
             () = stop.cancelled() => return alive,
-            failed = one_life(&member, &parts, &mut alive) => failed,
+            ended = one_life(&member, &parts, &mut alive) => ended,
         };
-        let cause = plugin_api::error::chain(&failed);
-        let decision = policy.failed(Instant::now());
-        become_abnormal(&member, &cause, decision);
-        clear_away(&member, &parts.served, &mut alive, Deactivation::Stop).await;
+        let decision = match &ended {
+            Ended::Failed(_) => policy.failed(Instant::now()),
+            // No fault of its own: it waits for the key in step 4, as at its first start.
+            Ended::Replaced(_) => Decision::Restart(Duration::ZERO),
+        };
+        become_abnormal(&member, &ended.cause(), decision);
+        clear_away(&member, &parts.served, &mut alive, ended.deactivation()).await;
         match decision {
             Decision::Restart(after) => {
                 tokio::select! {
@@ -154,20 +157,58 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
                 return alive;
             }
         }
-        let again = State::Initializing { step: Step::Initializing };
-        if member.lifecycle.transition(again).is_err() {
+        if member.lifecycle.transition(State::Initializing { step: Step::Initializing }).is_err() {
             // Only a stop leaves no way back to the first step.
             return alive;
         }
     }
 }
 
-/// From the first step to a failure.
-async fn one_life(member: &Member, parts: &Parts, alive: &mut Alive) -> StepFailed {
-    if let Err(failed) = five_steps(member, parts, alive).await {
-        return failed;
+/// Why a component's life ended before the stop.
+enum Ended {
+    Failed(StepFailed),
+    /// Another process holds its session.
+    Replaced(Holder),
+}
+
+impl Ended {
+    fn cause(&self) -> String {
+        match self {
+            Self::Failed(failed) => plugin_api::error::chain(failed),
+            Self::Replaced(holder) => format!("its session is held by {holder}"),
+        }
     }
-    StepFailed::later(alive.failures.next().await)
+
+    fn deactivation(&self) -> Deactivation {
+        match self {
+            Self::Failed(_) => Deactivation::Stop,
+            Self::Replaced(_) => Deactivation::Replaced,
+        }
+    }
+}
+
+/// From the first step to an end.
+async fn one_life(member: &Member, parts: &Parts, alive: &mut Alive) -> Ended {
+    if let Err(failed) = five_steps(member, parts, alive).await {
+        return Ended::Failed(failed);
+    }
+    let session = alive.session.clone();
+    tokio::select! {
+        failure = alive.failures.next() => Ended::Failed(StepFailed::later(failure)),
+        holder = replaced(session) => Ended::Replaced(holder),
+    }
+}
+
+/// Returns when another process holds the session.
+async fn replaced(session: Option<Arc<Session>>) -> Holder {
+    let Some(session) = session else { return std::future::pending().await };
+    let mut status = session.status();
+    let held_by_other = |status: &SessionStatus| matches!(status, SessionStatus::HeldByOther { .. });
+    if let Ok(SessionStatus::HeldByOther { holder, .. }) = status.wait_for(held_by_other).await.as_deref() {
+        return holder.clone();
+    }
+    // The session's keeper has gone, which it does on the way out only.
+    std::future::pending().await
 }
 
 fn become_abnormal(member: &Member, cause: &str, decision: Decision) {

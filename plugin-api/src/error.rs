@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
 
-use crate::refusal::Reason;
+use crate::refusal::{Reason, Refusal};
 
 /// Any error, as the methods of [`crate::Component`] return it, so that `?` takes whatever the author's code gives.
 ///
@@ -65,8 +65,13 @@ impl Error {
 }
 
 impl From<Error> for Status {
+    /// A reason of the host's goes along as a [`Refusal`], so that a caller sees why.
     fn from(error: Error) -> Self {
-        Self::new(error.code(), error.message)
+        match error.reason {
+            // What the component had done before it asked the host, nobody knows here.
+            Some(reason) => Refusal::new(reason, error.message).maybe_executed().into_status(),
+            None => Self::new(error.code(), error.message),
+        }
     }
 }
 

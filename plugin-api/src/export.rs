@@ -73,7 +73,9 @@ macro_rules! export {
                 $crate::export::create($constructor, env!("CARGO_PKG_VERSION"), config, host, settings)
             }
             extern "C" fn fingerprint() -> RString {
-                $crate::export::fingerprint(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+                // The strategy of the library that is made, which plain rustc flags may set apart from that of this crate.
+                let panic = if cfg!(panic = "abort") { "abort" } else { "unwind" };
+                $crate::export::fingerprint(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"), panic)
             }
             extern "C" fn interface(number: u32) -> ROption<Interface> {
                 $crate::export::interface(number, &V1)
@@ -194,8 +196,11 @@ where
 }
 
 #[doc(hidden)]
-pub fn fingerprint(package: &str, version: &str) -> RString {
-    let text = guard(|| serde_json::to_string(&Fingerprint::new(package, version)).unwrap_or_default());
+pub fn fingerprint(package: &str, version: &str, panic: &str) -> RString {
+    let text = guard(|| {
+        let fingerprint = Fingerprint { panic: panic.to_owned(), ..Fingerprint::new(package, version) };
+        serde_json::to_string(&fingerprint).unwrap_or_default()
+    });
     text.unwrap_or_default().into()
 }
 

@@ -319,6 +319,29 @@ async fn a_deleted_session_cuts_running_calls_at_once() {
     assert_eq!(refusal(unary(caller.any_node(), "Metadata").await).reason, Reason::NoSuchPeer);
 }
 
+#[tokio::test]
+async fn an_upload_ends_with_its_call() {
+    let host = FakeHost::start(7, NODE);
+    let mut caller = Caller::with_ready_node(quick(), &host).await;
+    let uploads = std::sync::Arc::new(());
+    let messages = futures_util::stream::unfold(std::sync::Arc::clone(&uploads), async |held| {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Some(("x".to_owned(), held))
+    });
+    let mut client = grpc(caller.node(7));
+    let answer = client.streaming(Request::new(Box::pin(messages)), path("Echo"), Codec::default()).await;
+    let mut echoed = answer.expect("the stream begins").into_inner();
+    assert!(echoed.message().await.expect("a message").is_some());
+    caller.nodes.delete(7).publish();
+    while echoed.message().await.is_ok_and(|message| message.is_some()) {}
+    // Without its link, too: nothing reads an upload any more whose call is over.
+    eventually(SOON, async || {
+        let held = std::sync::Arc::strong_count(&uploads);
+        holds(held == 1, held)
+    })
+    .await;
+}
+
 async fn drip(client: Client) -> tonic::Streaming<String> {
     let mut grpc = grpc(client);
     let answer = grpc.server_streaming(Request::new(String::new()), path("Drip"), Codec::default()).await;

@@ -3,5 +3,6 @@
 mod bench;
 mod copy;
 mod file;
+mod host;
 mod look;
 mod place;

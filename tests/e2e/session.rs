@@ -387,7 +387,7 @@ async fn a_connection_is_proved_and_its_refusal_explained() {
     etcd.restart().await;
     // A member that is down is passed over.
     let closed = format!("127.0.0.1:{}", free_port());
-    let config = EtcdConfig { endpoints: vec![closed, etcd.endpoint()], ..config };
+    let config = EtcdConfig { endpoints: vec![closed, etcd.endpoint()], ..EtcdConfig::default() };
     assert_eq!(Registry::connect(&config).await.expect("connected").endpoint(), etcd.endpoint());
 }
 

@@ -1,11 +1,11 @@
 //! The built host and the built plugins, and the proof that they are of this build.
 //!
-//! `cargo test -p tests` builds neither: it would test what an earlier build has left. So the tests fail where the
-//! binary is older than one of the files that it is made from.
+//! `cargo test -p tests` builds neither: it would test what an earlier build has left. So the tests fail where the binary's
+//! build id is not their own.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
-use std::time::SystemTime;
 
 const ADVICE: &str = "run `tests/run`, or `cargo build --workspace` before the tests";
 
@@ -13,34 +13,23 @@ const ADVICE: &str = "run `tests/run`, or `cargo build --workspace` before the t
 ///
 /// # Panics
 ///
-/// Where it is not there, or is of an older build.
+/// Where it is not there, or is of another build than the library that this test is linked with.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let path = profile_dir().join("componenthost");
-        let built = modified(&path).unwrap_or_else(|error| panic!("no {}: {error}; {ADVICE}", path.display()));
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        for source in ["host/src", "host/proto", "host/build.rs", "plugin-api/src", "Cargo.lock"] {
-            if let Some((file, changed)) = newest(&workspace.join(source)) {
-                assert!(changed <= built, "{} is older than {}; {ADVICE}", path.display(), file.display());
-            }
-        }
+        let output = Command::new(&path).arg("--version").output();
+        let output = output.unwrap_or_else(|error| panic!("no {}: {error}; {ADVICE}", path.display()));
+        let version = String::from_utf8_lossy(&output.stdout).into_owned();
+        let own = componenthost::BUILD_ID;
+        assert!(
+            version.contains(own),
+            "{} is {}, and not of the build {own}; {ADVICE}",
+            path.display(),
+            version.trim()
+        );
         path
     })
-}
-
-/// The newest file at or below a path.
-fn newest(path: &Path) -> Option<(PathBuf, SystemTime)> {
-    if path.is_dir() {
-        let entries = std::fs::read_dir(path).ok()?;
-        entries.flatten().filter_map(|entry| newest(&entry.path())).max_by_key(|(_, changed)| *changed)
-    } else {
-        modified(path).ok().map(|changed| (path.to_owned(), changed))
-    }
-}
-
-fn modified(path: &Path) -> std::io::Result<SystemTime> {
-    std::fs::metadata(path)?.modified()
 }
 
 /// The folder of the plugins that were built with the tests: the one explicit `plugins.dirs` of every host here.

@@ -60,7 +60,7 @@ pub struct CallArguments {
     /// The request; `-` reads standard input, `@FILE` a file
     #[arg(long, default_value = "{}", value_name = "JSON")]
     pub json: String,
-    /// A configuration, for its [etcd] and [cluster]; without it etcd's defaults
+    /// A configuration, for its sections etcd and cluster; without it etcd's defaults
     #[arg(long, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
     pub config: Option<PathBuf>,
     /// etcd's addresses, with commas; go before the configuration's

@@ -1,7 +1,7 @@
 //! The layers: what the user gave, in the file and in the environment, laid over the defaults key by key.
 //!
-//! A variable is `COMPONENTHOST_<SECTION>_<KEY>`; sections are single words, so no name has two meanings. Its text is taken
-//! as it is where the key takes a text, else it is read as a number, a truth value or a list (`a,b`).
+//! Not responsible for what keys mean (each section knows its own) nor for what a variable's name and text mean
+//! ([`super::variable`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,8 +14,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistake, Place, Problem};
 use super::section::Section;
-
-const PREFIX: &str = "COMPONENTHOST_";
+use super::variable::{self, PREFIX, Variable, meanings, resolve, scalar, variable_of};
 
 /// The file and the variables, not yet understood.
 pub(super) struct Layers {
@@ -23,14 +22,6 @@ pub(super) struct Layers {
     table: toml::Table,
     lines: BTreeMap<Vec<String>, usize>,
     variables: Vec<Variable>,
-}
-
-/// A variable with our prefix.
-struct Variable {
-    name: String,
-    /// The name after the prefix, in lower case.
-    rest: String,
-    value: String,
 }
 
 /// One key that the user gave, with what its value may mean, the likeliest first.
@@ -64,12 +55,7 @@ impl Layers {
         collect_lines(&mut Vec::new(), table.get_ref(), &line_of, &mut lines);
         let table =
             toml::Table::deserialize(toml::de::Deserializer::from(table)).map_err(|error| vec![syntax(&error)])?;
-        let variables = variables.into_iter().filter(|(name, _)| name != super::FILE_VARIABLE);
-        let ours = variables.filter_map(|(name, value)| {
-            let rest = name.strip_prefix(PREFIX)?.to_ascii_lowercase();
-            Some(Variable { name, rest, value })
-        });
-        Ok(Self { file: file.to_owned(), table, lines, variables: ours.collect() })
+        Ok(Self { file: file.to_owned(), table, lines, variables: variable::ours(variables) })
     }
 
     /// Sections, in the file and in variables' names, that nobody knows.
@@ -300,22 +286,6 @@ fn dotted(section: &str, path: &[String]) -> String {
     format!("{section}.{}", path.join("."))
 }
 
-fn variable_of(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "_").to_ascii_uppercase())
-}
-
-/// The path of a variable's key: `labels_zone` is `labels.zone` where the defaults have a table `labels`.
-fn resolve(key: &str, defaults: &Dict) -> Vec<String> {
-    if !defaults.contains_key(key) {
-        for (name, value) in defaults {
-            if let (Value::Dict(_, inner), Some(rest)) = (value, key.strip_prefix(&format!("{name}_"))) {
-                return [vec![name.clone()], resolve(rest, inner)].concat();
-            }
-        }
-    }
-    vec![key.to_owned()]
-}
-
 fn defaults_at<'a>(defaults: &'a Dict, path: &[String]) -> Option<&'a Value> {
     match path {
         [] => None,
@@ -325,26 +295,6 @@ fn defaults_at<'a>(defaults: &'a Dict, path: &[String]) -> Option<&'a Value> {
             _ => None,
         },
     }
-}
-
-/// What a variable's text may mean: itself; a number or a truth value; or, where the default is a list, a list of texts.
-fn meanings(text: &str, default: Option<&Value>) -> Vec<Value> {
-    let itself = Value::from(text.to_owned());
-    if let Some(Value::Array(..)) = default {
-        let items: Vec<Value> = text.split(',').map(|item| Value::from(item.trim().to_owned())).collect();
-        return vec![if text.is_empty() { Value::from(Vec::<Value>::new()) } else { Value::from(items) }];
-    }
-    match scalar(text) {
-        toml::Value::String(_) => vec![itself],
-        other => vec![itself, Value::serialize(other).expect("a scalar")],
-    }
-}
-
-/// A number or a truth value where the text is one in TOML, else the text.
-fn scalar(text: &str) -> toml::Value {
-    let value = text.parse::<toml::Value>().ok();
-    let value = value.filter(|value| value.is_integer() || value.is_float() || value.is_bool());
-    value.unwrap_or_else(|| toml::Value::String(text.to_owned()))
 }
 
 fn collect_lines(

@@ -32,7 +32,7 @@ impl ShutdownConfig {
     /// Values out of range, as (key, text).
     pub fn mistakes(&self) -> Vec<(&'static str, String)> {
         let shown = humantime::format_duration;
-        let used = self.grace + self.drain;
+        let used = self.grace.saturating_add(self.drain);
         if used < self.limit {
             return Vec::new();
         }

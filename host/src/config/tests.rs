@@ -134,6 +134,7 @@ fn values_out_of_range_are_reported() {
         ("[supervision]\nquarantine_window = '0s'", "supervision.quarantine_window"),
         ("[shutdown]\ngrace = '25s'", "shutdown.limit"),
         ("[shutdown]\ngrace = '20s'", "shutdown.limit"),
+        ("[shutdown]\ngrace = '18446744073709551615s'", "shutdown.limit"),
         ("[telemetry]\nlog = 'a=b=c'", "telemetry.log"),
         ("[admin]\nlisten = '[::]:1'", "admin.listen"),
         ("[component.a]\nsha256 = 'xyz'", "component.a.sha256"),

@@ -123,7 +123,7 @@ mod tests {
         for (bytes, expected) in [(innocent, false), (going, true)] {
             for size in 1..bytes.len() {
                 let mut frames = Frames::default();
-                let seen = bytes.chunks(size).fold(false, |seen, chunk| frames.pass(chunk) || seen);
+                let seen = bytes.chunks(size).filter(|chunk| frames.pass(chunk)).count() == 1;
                 assert_eq!((seen, frames.have, frames.payload), (expected, 0, 0), "in pieces of {size}");
             }
         }

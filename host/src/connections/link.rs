@@ -36,9 +36,12 @@ pub struct Link {
     authority: Authority,
 }
 
+type Dispatch = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
+
 /// Tells how a [`Link`] comes to its end.
 pub struct LinkEnd {
-    dispatch: Option<Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>>,
+    /// Hands requests to the connection; gone when it takes no more.
+    dispatch: Option<Dispatch>,
     going_away: CancellationToken,
     tasks: LinkTasks,
 }

@@ -269,7 +269,9 @@ impl PeerState {
             (Session::Gone(_), L::Draining { .. }, I::Due | I::Lost(_)) => {
                 (L::Closed, vec![Action::Cut(self.departure_reason())])
             }
-            (Session::Stopping, L::Ready { .. } | L::Draining { .. }, I::Deleted(departure)) => {
+            (Session::Live | Session::Stopping, L::Closed, input) => return Err(self.not_allowed(input)),
+            // Calls may still run on a link that went away before: nothing is cut before the limit.
+            (Session::Stopping, _, I::Deleted(departure)) => {
                 let told = Told::Offline(departure.reason(), departure.text().to_owned());
                 let draining = L::Draining { round: Round::new(at, config), cut_at: Some(at.now + config.drain_limit) };
                 return Ok((
@@ -278,7 +280,7 @@ impl PeerState {
                     vec![Action::StopDialling, Action::DropLink, Action::Tell(told)],
                 ));
             }
-            (Session::Live | Session::Stopping, _, I::Deleted(departure)) => {
+            (Session::Live, _, I::Deleted(departure)) => {
                 let reason = departure.reason();
                 let told = Told::Offline(reason, departure.text().to_owned());
                 return Ok((
@@ -293,7 +295,9 @@ impl PeerState {
             (Session::Live, link, I::Stopping) => {
                 return Ok((Session::Stopping, link.clone(), vec![Action::Tell(Told::Stopping)]));
             }
-            (_, L::Retrying { .. } | L::GivenUp { .. }, I::Put) => (fresh(), vec![Action::Dial]),
+            (_, L::Connecting { dial_at: Some(_), .. } | L::Retrying { .. } | L::GivenUp { .. }, I::Put) => {
+                (fresh(), vec![Action::Dial])
+            }
             (_, link, I::Put) => (link.clone(), vec![]),
             (_, L::Ready { .. } | L::Draining { .. }, I::Moved) => {
                 (L::Draining { round: Round::new(at, config), cut_at: None }, vec![Action::Dial])
@@ -488,3 +492,6 @@ fn next_probe(at: Moment, config: &ConnectionsConfig) -> Option<Instant> {
     let interval = config.probe_interval;
     (!interval.is_zero()).then(|| at.now + interval.mul_f64((1.0 + config.jitter * at.chance).max(0.0)))
 }
+
+#[cfg(test)]
+mod tests;

@@ -150,3 +150,53 @@ fn milliseconds(duration: Duration) -> u128 {
 fn people(duration: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ConnectionsConfig;
+    use super::super::peer::{Departure, Input, Moment};
+    use super::*;
+
+    /// A peer to which all of this has happened.
+    fn after(inputs: &[Input]) -> PeerState {
+        let config = ConnectionsConfig { windows: 1, ..ConnectionsConfig::default() };
+        let now = Instant::now();
+        let mut state = PeerState::new(false, Moment { now, chance: 0.0 }, &config);
+        for input in inputs {
+            // A dial that fails when the window is over is the last one.
+            let late = if *input == Input::Failed("late".to_owned()) { config.window } else { Duration::ZERO };
+            let at = Moment { now: now + late, chance: 0.0 };
+            state.transition(input.clone(), at, &config).expect("it may happen");
+        }
+        state
+    }
+
+    #[test]
+    fn the_truth_table() {
+        let proved = Input::Proved { verified: true };
+        let failed = |when: &str| Input::Failed(when.to_owned());
+        let links: [(&[Input], Verdict, Verdict); 6] = [
+            (&[], Verdict::Wait(Reason::Connecting), Verdict::Refuse(Reason::Connecting)),
+            (std::slice::from_ref(&proved), Verdict::Call, Verdict::Call),
+            (&[proved.clone(), Input::GoAway], Verdict::Moment, Verdict::Moment),
+            (&[failed("now")], Verdict::Wait(Reason::ConnectFailed), Verdict::Refuse(Reason::ConnectFailed)),
+            (&[failed("late")], Verdict::Wait(Reason::GaveUp), Verdict::Refuse(Reason::GaveUp)),
+            (
+                &[Input::Mismatch("another".to_owned())],
+                Verdict::Refuse(Reason::IdentityMismatch),
+                Verdict::Refuse(Reason::IdentityMismatch),
+            ),
+        ];
+        for (inputs, live, stopping) in links {
+            assert_eq!(verdict(&after(inputs)), live, "live, {inputs:?}");
+            let with = |input| [inputs, &[input]].concat();
+            assert_eq!(verdict(&after(&with(Input::Stopping))), stopping, "stopping, {inputs:?}");
+            for (departure, reason) in
+                [(Departure::Deleted, Reason::SessionGone), (Departure::Replaced, Reason::PeerReplaced)]
+            {
+                let gone = after(&with(Input::Deleted(departure)));
+                assert_eq!(verdict(&gone), Verdict::Refuse(reason), "gone, {inputs:?}");
+            }
+        }
+    }
+}

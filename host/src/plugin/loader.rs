@@ -14,11 +14,11 @@ use plugin_api::border::v1::{HostV1, LoadedComponent};
 use plugin_api::error::Error;
 use plugin_api::export::{ConfigMistake, Plugin};
 
-use super::copy::{CopyError, private_copy};
+use super::copy::{CopyError, PrivateCopy, private_copy};
 use super::gate::agreement::{Agreed, Interface, agree};
 use super::gate::first_look::{OWN_PROGRAM, first_look};
 use super::gate::handshake::{HandshakeError, Loaded};
-use super::gate::{self, Allowed, Digest, GateError, PluginsConfig};
+use super::gate::{self, Admitted, Allowed, Digest, GateError, PluginsConfig};
 
 /// Why a plugin was not opened. Print the chain.
 #[derive(Debug, thiserror::Error)]
@@ -83,18 +83,29 @@ impl Library {
         copies: &Path,
         generation: u64,
     ) -> Result<Self, OpenError> {
-        let found = gate::find(Path::new(name), &config.search_dirs())?;
-        let admitted = gate::inspect(&found, config, allowed)?;
-        let copy = private_copy(&admitted, copies, generation)?;
+        // Reading, hashing and copying tens of megabytes, and the library's constructors, are no work for a worker.
+        let (name, rules) = (PathBuf::from(name), config.clone());
+        let (wanted, copies) = (allowed.clone(), copies.to_owned());
+        let (admitted, copy) = blocking(move || {
+            let found = gate::find(&name, &rules.search_dirs())?;
+            let admitted = gate::inspect(&found, &rules, &wanted)?;
+            let copy = private_copy(&admitted, &copies, generation)?;
+            Ok((admitted, copy))
+        })
+        .await?;
         if config.first_look {
             first_look(Path::new(OWN_PROGRAM), copy.path(), &admitted.path, config.first_look_timeout).await?;
         }
-        let misfit = |source| GateError::Handshake { path: admitted.path.clone(), source };
+        blocking(move || Self::open_copy(&admitted, &copy)).await
+    }
+
+    fn open_copy(admitted: &Admitted, copy: &PrivateCopy) -> Result<Self, OpenError> {
+        let path = admitted.path.clone();
+        let misfit = |source| GateError::Handshake { path: path.clone(), source };
         let loaded = Loaded::open(copy.verified_path()?, &admitted.entry_symbol).map_err(misfit)?;
-        remember(&loaded, &admitted.path)?;
+        remember(&loaded, &path)?;
         let agreed = loaded.header().and_then(agree).map_err(misfit)?;
-        allowed.check(&admitted.path, None, &version_of(&agreed.fingerprint))?;
-        Ok(Self { agreed, origin: Some(Origin { path: admitted.path, sha256: admitted.sha256 }) })
+        Ok(Self { agreed, origin: Some(Origin { path, sha256: admitted.sha256 }) })
     }
 
     /// Takes a plugin that is linked into this binary.
@@ -142,6 +153,16 @@ impl Library {
     }
 }
 
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpenError> + Send + 'static,
+) -> Result<T, OpenError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // It is never aborted: so it has panicked, and that is for the caller's task.
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
 fn remember(loaded: &Loaded, path: &Path) -> Result<(), OpenError> {
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     if open.contains(&loaded.entry_address()) {
@@ -149,9 +170,4 @@ fn remember(loaded: &Loaded, path: &Path) -> Result<(), OpenError> {
     }
     open.push(loaded.entry_address());
     Ok(())
-}
-
-/// The crate's version; one that is no version is the lowest, which any pin refuses.
-fn version_of(fingerprint: &Fingerprint) -> semver::Version {
-    fingerprint.version.parse().unwrap_or(semver::Version::new(0, 0, 0))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plugin_api::export::Plugin;
-use plugin_api::identity::Role;
+use plugin_api::identity::{Role, ServerId};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -113,8 +113,7 @@ impl Host {
         let (admin, admin_address) = Admin::start(config.admin.listen, view.clone()).await?;
         tracing::info!(listen = %bound, advertise = %address.advertised, admin = %admin_address, "listening");
 
-        let etcd = or_stopped(stop, connect(&config)).await?;
-        let server_id = or_stopped(stop, take_server_id(&etcd)).await?.map_err(StartupError::ServerId)?;
+        let (etcd, server_id) = or_stopped(stop, join(&config)).await??;
         let roles: Vec<Role> = config.roles().into_iter().collect();
         let cluster = config.cluster_name().to_owned();
         let state_file = Arc::new(StateFile::open(&directories.state, &cluster, &roles)?);
@@ -179,17 +178,19 @@ impl Admin {
     }
 }
 
-/// Connects to etcd, for as long as it takes, and says every few seconds what is wrong.
-async fn connect(config: &Config) -> Etcd {
+/// Connects to etcd and takes a server id, for as long as it takes; says every few seconds what is wrong.
+async fn join(config: &Config) -> Result<(Etcd, ServerId), StartupError> {
     loop {
-        match Etcd::connect(&config.etcd).await {
-            Ok(etcd) => return etcd,
-            Err(error) => {
-                let error: EtcdError = error;
-                let again_in = humantime::format_duration(ETCD_RETRY);
-                tracing::warn!(error = plugin_api::error::chain(&error), %again_in, "etcd does not answer");
-            }
-        }
+        let error: EtcdError = match Etcd::connect(&config.etcd).await {
+            Ok(etcd) => match take_server_id(&etcd).await {
+                Ok(server_id) => return Ok((etcd, server_id)),
+                Err(SessionError::Etcd(error)) => error,
+                Err(error) => return Err(StartupError::ServerId(error)),
+            },
+            Err(error) => error,
+        };
+        let again_in = humantime::format_duration(ETCD_RETRY);
+        tracing::warn!(error = plugin_api::error::chain(&error), %again_in, "etcd does not answer");
         tokio::time::sleep(ETCD_RETRY).await;
     }
 }

@@ -54,10 +54,14 @@ pub enum Why {
 /// What was opened stays open, unused.
 pub async fn open_all(config: &Config, state_dir: &Path, linked: &[Plugin]) -> Result<Vec<Arc<Member>>, Refused> {
     let copies = state_dir.join(COPIES);
-    let mut members = Vec::new();
-    let mut refused = Vec::new();
-    for (role, component) in &config.component {
-        match open(config, role, component, &copies, linked).await {
+    // At the same time: each may take its while, in a process that looks at it first.
+    let opened = config
+        .component
+        .iter()
+        .map(async |(role, component)| (role, component, open(config, role, component, &copies, linked).await));
+    let (mut members, mut refused) = (Vec::new(), Vec::new());
+    for (role, component, opened) in futures_util::future::join_all(opened).await {
+        match opened {
             Ok(library) => {
                 let lifecycle = Lifecycle::new(FIRST_GENERATION);
                 members.push(Arc::new(Member::new(role.clone(), component.clone(), library, lifecycle)));

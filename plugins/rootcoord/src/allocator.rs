@@ -156,6 +156,9 @@ pub(crate) fn milliseconds() -> u64 {
 #[cfg(test)]
 #[expect(clippy::print_stdout, reason = "the seed of a run that failed")]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use plugin_api::{KeyValue, async_trait};
     use proto::store::{Fault, MemoryStore};
 
     use super::*;
@@ -231,6 +234,50 @@ mod tests {
         let ahead = far.timestamps(1).await.unwrap();
         old.reset().await;
         assert!(old.timestamps(1).await.unwrap() > ahead);
+    }
+
+    #[tokio::test]
+    async fn one_that_has_been_overtaken_goes_on_above_its_rival() {
+        let store = Arc::new(MemoryStore::default());
+        let old = Allocator::new(Arc::clone(&store), || 1000);
+        old.timestamps(1).await.unwrap();
+        let rival = Allocator::new(Arc::clone(&store), || 1 << 40).timestamps(1).await.unwrap();
+        // A whole millisecond each time: until it has used up what it had saved.
+        for _ in 0..4_000 {
+            old.timestamps(262_144).await.unwrap();
+        }
+        assert!(old.timestamps(1).await.unwrap() > rival);
+    }
+
+    /// Whenever the ids are read, a rival reserves the next thousand before the answer is used; three times.
+    struct Raced(MemoryStore, AtomicI64);
+
+    #[async_trait]
+    impl Store for Raced {
+        async fn get(&self, key: &str) -> Result<Option<KeyValue>, Error> {
+            let read = self.0.get(key).await?;
+            let round = self.1.fetch_add(1, Ordering::Relaxed);
+            if round < 3 {
+                let end = 1_000 * (round + 1) + ids::FIRST;
+                self.0.transact(Transaction::new().put(key, end.to_string())).await?;
+            }
+            Ok(read)
+        }
+
+        async fn range(&self, prefix: &str) -> Result<Vec<KeyValue>, Error> {
+            self.0.range(prefix).await
+        }
+
+        async fn transact(&self, transaction: Transaction) -> Result<bool, Error> {
+            self.0.transact(transaction).await
+        }
+    }
+
+    #[tokio::test]
+    async fn ids_that_a_rival_has_just_reserved_are_not_given_out() {
+        let store = Arc::new(Raced(MemoryStore::default(), AtomicI64::new(0)));
+        let first = Allocator::new(store, milliseconds).ids(1).await.unwrap();
+        assert_eq!(first, 3_000 + ids::FIRST);
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! A component as its host sees it: [`Exported`] answers in the plugin, [`LoadedComponent`] is what the host calls.
+//! A component as its host sees it: `Exported` answers in the plugin, [`LoadedComponent`] is what the host calls.
 
 use std::future::Future;
 use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
