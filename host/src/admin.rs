@@ -1,24 +1,29 @@
-//! The read-only answers over HTTP on a loopback address: how each component and each link stands.
+//! The read-only answers over HTTP: how each component and each link stands.
 //!
-//! It listens from the very beginning of the process, reads what others publish, and changes nothing: whatever changes
-//! something has a Unix socket of its own. What is shown comes from a [`View`].
+//! Over TCP on a loopback address they are there from the very beginning of the process, for programs of this machine; once
+//! the host has its id, over a Unix socket too, for its own user alone ([`Socket`]). Nothing here changes anything. What is
+//! shown comes from a [`View`].
 
 mod answers;
 mod guard;
+mod socket;
 mod view;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use socket::{Socket, SocketError};
 pub use view::{ComponentView, MissingDependency, PluginView, StepName, StepView, View};
 
 /// How long running answers may take once the listener stops. They are made from memory, so only a client that does not
@@ -27,9 +32,6 @@ const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 /// How long a client may take to send the head of its request, so that silent ones do not pile up.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long to wait after an accept that failed; with no file descriptors left it would fail at once again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The listener of the read-only answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,21 +68,31 @@ impl AdminConfig {
 ///
 /// Dropped, it ends all its connections at once.
 pub async fn run(listener: TcpListener, view: Arc<dyn View>, shutdown: CancellationToken) -> std::io::Result<()> {
-    let router = answers::router(view, listener.local_addr()?);
+    let router = answers::guarded(answers::router(view), listener.local_addr()?);
+    accept(listener, router, shutdown).await;
+    Ok(())
+}
+
+/// Answers over a Unix socket, whose file's mode says who may ask, until `shutdown`; the file goes with it.
+///
+/// # Cancel safety
+///
+/// As [`run`].
+pub async fn run_socket(socket: Socket, view: Arc<dyn View>, shutdown: CancellationToken) {
+    let (listener, _file) = socket.into_parts();
+    accept(listener, answers::router(view), shutdown).await;
+}
+
+async fn accept<L: Listener>(mut listener: L, router: axum::Router, shutdown: CancellationToken) {
     // Owns the connections' tasks: dropped with this function, it ends them.
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(answer(stream, router.clone(), shutdown.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the admin listener could not accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            // Its errors are axum's to log, with a pause after each: with no descriptors left it would fail at once again.
+            (stream, _) = listener.accept() => {
+                connections.spawn(answer(stream, router.clone(), shutdown.clone()));
+            }
             // Ended tasks are taken out as they come, so that the set does not grow.
             Some(_) = connections.join_next() => {}
         }
@@ -90,10 +102,12 @@ pub async fn run(listener: TcpListener, view: Arc<dyn View>, shutdown: Cancellat
     if tokio::time::timeout(STOP_LIMIT, all).await.is_err() {
         tracing::debug!(open = connections.len(), "admin connections were cut at the stop");
     }
-    Ok(())
 }
 
-async fn answer(stream: TcpStream, router: axum::Router, shutdown: CancellationToken) {
+async fn answer<S>(stream: S, router: axum::Router, shutdown: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -61,8 +61,10 @@ async fn in_order(host: Host, config: &ShutdownConfig) {
     parts.connections.stop().await;
     parts.discovery.stop().await;
     admin.stop.cancel();
-    if let Err(error) = admin.task.await {
-        tracing::warn!(%error, "the admin listener did not end well");
+    let socket = async { if let Some(socket) = admin.socket { socket.await } else { Ok(()) } };
+    let (tcp, socket) = tokio::join!(admin.task, socket);
+    for error in [tcp.err(), socket.err()].into_iter().flatten() {
+        tracing::warn!(%error, "an admin listener did not end well");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The read-only answers over HTTP, asked with plain requests.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use plugin_api::descriptor::Kind;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::state::StateCode;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tests::Cluster;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -187,4 +190,23 @@ async fn the_stop_does_not_wait_for_an_idle_client() {
     let ended = tokio::time::timeout(Duration::from_secs(5), admin.task).await;
     ended.expect("within the limit").expect("no panic").expect("no error");
     assert!(TcpStream::connect(admin.address).await.is_err(), "it listens no more");
+}
+
+#[tokio::test]
+async fn the_hosts_own_user_is_answered_over_a_socket() {
+    let cluster = Cluster::start().await;
+    let host = cluster.probe("alpha", json!({})).await;
+    let server_id = host.healthy().await.component("alpha").await["server_id"].clone();
+    let socket = host.directory().join("run").join(format!("{server_id}.sock"));
+
+    let mode = std::fs::metadata(&socket).expect("the socket is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "for its own user alone");
+    let mut stream = UnixStream::connect(&socket).await.expect("a connection");
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: host\r\nConnection: close\r\n\r\n").await.expect("a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    assert!(host.stop().await.success());
+    assert!(!socket.exists(), "it goes with its host");
 }

@@ -19,8 +19,8 @@ const PATHS: &str = "/livez\n/healthz\n/readyz\n/api/v1/components\n/api/v1/comp
 
 type Answers = State<Arc<dyn View>>;
 
-/// All routes, for a listener that is bound to `own`.
-pub(super) fn router(view: Arc<dyn View>, own: SocketAddr) -> Router {
+/// All routes.
+pub(super) fn router(view: Arc<dyn View>) -> Router {
     Router::new()
         // The process answers, so it lives.
         .route("/livez", get(|| async { "ok\n" }))
@@ -31,13 +31,22 @@ pub(super) fn router(view: Arc<dyn View>, own: SocketAddr) -> Router {
         .route("/api/v1/connections", get(connections))
         .fallback(|| async { (StatusCode::NOT_FOUND, format!("there are:\n{PATHS}")) })
         .with_state(view)
-        .layer(from_fn(move |request: Request, next: Next| admit(own, request, next)))
+        .layer(from_fn(only_reading))
+}
+
+/// The same for a listener that is bound to `own`, where web pages may try to ask.
+pub(super) fn guarded(router: Router, own: SocketAddr) -> Router {
+    router.layer(from_fn(move |request: Request, next: Next| admit(own, request, next)))
 }
 
 async fn admit(own: SocketAddr, request: Request, next: Next) -> Response {
-    if let Err(text) = guard::admit(request.uri(), request.headers(), own) {
-        return (StatusCode::FORBIDDEN, format!("{text}\n")).into_response();
+    match guard::admit(request.uri(), request.headers(), own) {
+        Ok(()) => next.run(request).await,
+        Err(text) => (StatusCode::FORBIDDEN, format!("{text}\n")).into_response(),
     }
+}
+
+async fn only_reading(request: Request, next: Next) -> Response {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let text = "these answers are read-only: GET and HEAD\n";
         return (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, "GET, HEAD")], text).into_response();

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use plugin_api::descriptor::LeasePolicy;
 use plugin_api::identity::Role;
 use semver::VersionReq;
 use serde::{Deserialize, Serialize};
@@ -27,12 +26,6 @@ pub struct ComponentConfig {
     /// any; `*` any but pre-releases.
     #[serde(with = "super::optional")]
     pub version: Option<VersionReq>,
-    /// May it wait as a standby while another host holds its (exclusive) role? On by default: a second host is then of use
-    /// without being told so. A node is never a standby.
-    pub standby: bool,
-    /// What happens at the lease's deadline while etcd is silent: `fence` or `serve`. Empty leaves it to the component.
-    #[serde(with = "lease_policy")]
-    pub lease_policy: Option<LeasePolicy>,
     /// The most that its `start` may take. A start reads its state from etcd; a minute allows for much of it.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Duration,
@@ -55,8 +48,6 @@ impl Default for ComponentConfig {
             plugin: String::new(),
             sha256: None,
             version: None,
-            standby: true,
-            lease_policy: None,
             start_timeout: Duration::from_secs(60),
             activate_timeout: Duration::from_secs(30),
             deactivate_timeout: Duration::from_secs(3),
@@ -127,37 +118,4 @@ pub(super) fn read_all(layers: &Layers, mistakes: &mut Vec<Mistake>) -> BTreeMap
         }
     }
     components
-}
-
-/// A policy, or the empty text.
-mod lease_policy {
-    use plugin_api::descriptor::LeasePolicy;
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[derive(Serialize, Deserialize)]
-    enum Text {
-        #[serde(rename = "")]
-        Unset,
-        #[serde(rename = "fence")]
-        Fence,
-        #[serde(rename = "serve")]
-        Serve,
-    }
-
-    pub(super) fn serialize<S: Serializer>(policy: &Option<LeasePolicy>, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = match policy {
-            None => Text::Unset,
-            Some(LeasePolicy::Fence) => Text::Fence,
-            Some(LeasePolicy::Serve) => Text::Serve,
-        };
-        text.serialize(serializer)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LeasePolicy>, D::Error> {
-        Ok(match Text::deserialize(deserializer)? {
-            Text::Unset => None,
-            Text::Fence => Some(LeasePolicy::Fence),
-            Text::Serve => Some(LeasePolicy::Serve),
-        })
-    }
 }

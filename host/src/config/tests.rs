@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use std::time::Duration;
+
 use super::*;
 
 fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
@@ -143,7 +145,6 @@ fn values_out_of_range_are_reported() {
         ("[component.a]\ndeactivate_timeout = '0s'", "component.a.deactivate_timeout"),
         ("[component.a]\nstop_timeout = '0s'", "component.a.stop_timeout"),
         ("[component.a]\nversion = 'new'", "component.a.version"),
-        ("[component.a]\nlease_policy = 'maybe'", "component.a.lease_policy"),
         ("[component.a]\nconfig = 3", "component.a.config"),
         ("[component.a]\ncolour = 3", "component.a.colour"),
         ("[component]\na = 3", "component.a"),
@@ -197,7 +198,7 @@ fn a_variable_goes_before_the_file() {
             ("COMPONENTHOST_CLUSTER_NAME", "123"),
             ("COMPONENTHOST_SHUTDOWN_LIMIT", "1h"),
             ("COMPONENTHOST_HOST_LABELS_ZONE", "1"),
-            ("COMPONENTHOST_COMPONENT_ROOTCOORD_STANDBY", "false"),
+            ("COMPONENTHOST_COMPONENT_ROOTCOORD_STOP_TIMEOUT", "2s"),
             ("COMPONENTHOST_COMPONENT_ROOTCOORD_VERSION", "1.10"),
             ("COMPONENTHOST_COMPONENT_ROOTCOORD_CONFIG_SIZE", "2"),
             ("COMPONENTHOST_COMPONENT_ROOTCOORD_CONFIG_NAME", "3"),
@@ -213,7 +214,7 @@ fn a_variable_goes_before_the_file() {
     assert_eq!((config.supervision.quarantine_after, config.cluster_name()), (7, "123"));
     assert_eq!(config.host.labels["zone"], "1");
     let component = &config.component[&role("rootcoord")];
-    assert_eq!((component.plugin.as_str(), component.standby), ("file", false));
+    assert_eq!((component.plugin.as_str(), component.stop_timeout), ("file", Duration::from_secs(2)));
     assert_eq!(component.version, "1.10".parse().ok());
     assert_eq!(component.config, "size = 2\nname = '3'\nfresh_key = true".parse().expect("TOML"));
     assert_eq!(config.component[&role("querynode")].plugin, "./q.so");

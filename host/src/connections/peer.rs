@@ -307,9 +307,12 @@ impl PeerState {
             // A dial came to an end.
             (_, L::Draining { .. }, I::NotYet(_)) => (self.link.clone(), vec![Action::AskAgain(config.backoff_min)]),
             (_, L::Connecting { .. } | L::Retrying { .. } | L::GivenUp { .. }, I::NotYet(code)) => {
-                // A peer that is starting spends no try: its windows begin when it stops answering.
+                // A peer that is starting spends no try: its windows begin when it stops answering. It holds its answer
+                // until it has started, so the first time it is asked at once; one that does not hold it is not pestered.
+                let asked_before = matches!(&self.link, L::Connecting { peer_says: Some(_), .. });
+                let pause = if asked_before { config.backoff_min } else { Duration::ZERO };
                 let link = L::Connecting { round: Round::new(at, config), peer_says: Some(code), dial_at: None };
-                (link, vec![Action::AskAgain(config.backoff_min)])
+                (link, vec![Action::AskAgain(pause)])
             }
             (_, L::Draining { .. }, I::Proved { verified }) => (self.link.proved(verified, at), vec![]),
             (_, L::Connecting { .. } | L::Retrying { .. } | L::GivenUp { .. }, I::Proved { verified }) => {

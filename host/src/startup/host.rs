@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::prepare::{self, Refused};
 use super::view::HostView;
 use super::{Address, Parts};
-use crate::admin;
+use crate::admin::{self, Socket, SocketError};
 use crate::config::Config;
 use crate::connections::{ConnectionManager, ConnectionsSettings};
 use crate::discovery::Discovery;
@@ -42,6 +42,9 @@ pub enum StartupError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// The Unix socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// The server id could not be taken.
     #[error("no server id could be taken")]
     ServerId(#[source] SessionError),
@@ -83,6 +86,8 @@ pub(crate) struct Running {
 pub(crate) struct Admin {
     pub(crate) stop: CancellationToken,
     pub(crate) task: AbortOnDropHandle<std::io::Result<()>>,
+    /// The same answers over the Unix socket, once there is a server id.
+    pub(crate) socket: Option<AbortOnDropHandle<()>>,
 }
 
 impl Host {
@@ -110,7 +115,7 @@ impl Host {
             host_name: host_name(),
         };
         let view = Arc::new(HostView::new(&opened));
-        let (admin, admin_address) = Admin::start(config.admin.listen, view.clone()).await?;
+        let (mut admin, admin_address) = Admin::start(config.admin.listen, view.clone()).await?;
         tracing::info!(listen = %bound, advertise = %address.advertised, admin = %admin_address, "listening");
 
         let (etcd, server_id) = or_stopped(stop, join(&config)).await??;
@@ -138,6 +143,7 @@ impl Host {
             log_level,
         });
         view.complete(parts.clone());
+        admin.add_socket(Socket::bind(&directories.run, server_id)?, view);
         let drain = CancellationToken::new();
         let served = serve::run(listener, parts.own.clone(), parts.served.clone(), drain.clone().cancelled_owned());
         let listener = AbortOnDropHandle::new(tokio::spawn(served));
@@ -174,7 +180,13 @@ impl Admin {
         let bound = listener.local_addr().map_err(failed)?;
         let stop = CancellationToken::new();
         let task = AbortOnDropHandle::new(tokio::spawn(admin::run(listener, view, stop.clone())));
-        Ok((Self { stop, task }, bound))
+        Ok((Self { stop, task, socket: None }, bound))
+    }
+
+    fn add_socket(&mut self, socket: Socket, view: Arc<HostView>) {
+        tracing::info!(socket = %socket.path().display(), "answering over the admin socket");
+        let answers = admin::run_socket(socket, view, self.stop.clone());
+        self.socket = Some(AbortOnDropHandle::new(tokio::spawn(answers)));
     }
 }
 

@@ -133,3 +133,13 @@ fn a_peer_that_is_initializing_begins_its_windows_anew() {
         assert_eq!(peer.link.tries(), 0);
     }
 }
+
+#[test]
+fn a_peer_that_is_initializing_is_asked_again_at_once_and_then_with_a_pause() {
+    let (config, now) = (ConnectionsConfig::default(), Instant::now());
+    let mut peer = PeerState::new(false, at(now), &config);
+    let asked = |pause| Ok(vec![Action::AskAgain(pause)]);
+    for pause in [Duration::ZERO, config.backoff_min, config.backoff_min] {
+        assert_eq!(peer.transition(Input::NotYet(StateCode::Initializing), at(now), &config), asked(pause));
+    }
+}
