@@ -8,7 +8,7 @@ use serde_json::json;
 use tempfile::NamedTempFile;
 use tests::client::reason;
 use tests::probe::{calling, chunk, coordinator, faulty, held, hold, last_chunk, node, panicking};
-use tests::{Cluster, Host, LIMIT, eventually, holds};
+use tests::{Cluster, Host, LIMIT, eventually, holds, within};
 use tonic::Code;
 
 /// A file that is there for as long as the fault is to last.
@@ -39,7 +39,7 @@ async fn a_panic_in_a_handler_is_internal_for_that_call_alone() {
     assert_eq!(status.code(), Code::Internal, "{status:?}");
 
     probe.release(ReleaseRequest { key: "k".into() }).await.expect("an answer");
-    assert!(running.await.expect("no panic").expect("the other call goes on").into_inner().released);
+    assert!(within(LIMIT, running).await.expect("no panic").expect("the other call goes on").into_inner().released);
     assert_eq!(host.component("alpha").await["state_code"], "Healthy");
     assert_eq!(host.component("alpha").await["restarts"], 0);
 }

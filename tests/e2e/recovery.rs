@@ -9,7 +9,7 @@ use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use proto::rootcoord::v1::{AllocIdRequest, AllocTimestampRequest};
 use tests::cluster::free_address;
 use tests::probe::{call, calling, coordinator, held, hold, reaches};
-use tests::{Cluster, LIMIT, eventually, holds};
+use tests::{Cluster, LIMIT, eventually, holds, within};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -56,7 +56,7 @@ async fn a_deleted_session_cuts_its_running_calls() {
     let key = cluster.sessions("beta").await.into_keys().next().expect("beta is registered");
     cluster.delete(&key).await;
     let deleted = Instant::now();
-    let cut = running.await.expect("no panic").expect("the probe answers").into_inner();
+    let cut = within(LIMIT, running).await.expect("no panic").expect("the probe answers").into_inner();
     assert_eq!((Code::from(cut.code), cut.reason.as_str()), (Code::Unavailable, "SESSION_GONE"), "{cut:?}");
     assert!(deleted.elapsed() < Duration::from_millis(500), "cut after {:?}", deleted.elapsed());
 
@@ -123,7 +123,7 @@ async fn a_stop_lets_running_calls_end() {
     held(&probe, 1).await;
 
     assert!(host.stop().await.success(), "a stop is a success");
-    running.await.expect("no panic").expect("the call ended well");
+    within(LIMIT, running).await.expect("no panic").expect("the call ended well");
     assert!(cluster.sessions("alpha").await.is_empty(), "the lease is revoked");
     let life: Vec<_> =
         host.log().iter().filter(|line| line.message() == "life").filter_map(|line| line.text("method")).collect();
@@ -148,7 +148,7 @@ async fn a_stop_ends_within_its_limit_whatever_hangs() {
     let begin = Instant::now();
     host.stop().await;
     assert!(begin.elapsed() < Duration::from_secs(6), "ended after {:?}", begin.elapsed());
-    running.await.expect("no panic").expect_err("the call was cut");
+    within(LIMIT, running).await.expect("no panic").expect_err("the call was cut");
 }
 
 #[tokio::test]

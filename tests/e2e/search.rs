@@ -1,5 +1,6 @@
 //! The main job: three components and two QueryNodes, each in a process of its own, search real vectors from files.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use proto::querycoord::v1::{LoadCollectionRequest, SearchRequest, SearchResponse};
@@ -78,7 +79,10 @@ impl Scene {
     async fn load(&self) {
         let request = LoadCollectionRequest { collection_name: NAME.to_owned() };
         let loaded = self.querycoord.querycoord().await.load_collection(request).await.expect("a loaded collection");
-        assert_eq!(loaded.into_inner().placements.len(), self.parts.len());
+        let placements = loaded.into_inner().placements;
+        assert_eq!(placements.len(), self.parts.len());
+        let nodes: HashSet<_> = placements.iter().map(|placement| placement.server_id).collect();
+        assert_eq!(nodes.len(), self.nodes.len(), "each node holds a part: {placements:?}");
     }
 
     async fn search(&self, queries: &Vectors) -> Result<SearchResponse, tonic::Status> {
@@ -118,7 +122,7 @@ impl Scene {
                 let excused = difference > 0.0 && difference < 1e-5 * distance;
                 assert!(id == right || excused, "query {number}: found {ids:?}, expected {expected:?}");
             }
-            assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), TOP, "none twice: {ids:?}");
+            assert_eq!(ids.iter().collect::<HashSet<_>>().len(), TOP, "none twice: {ids:?}");
         }
     }
 
@@ -198,7 +202,7 @@ async fn a_stopped_querynodes_calls_end_within_its_ttl() {
     let queries = queries(4, &parts);
     let scene = Scene::of(parts).await;
     // It neither answers nor closes its connections: only its session's end tells.
-    scene.nodes[0].sigstop();
+    scene.nodes[0].sigstop().await;
     let stopped = Instant::now();
     let ended = scene.search(&queries).await;
     let limit = Duration::from_secs(TTL_SECONDS + 1) + ETCD_DELAY;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use probe_plugin::v1::{CallKind, CallRequest, EchoRequest, Empty};
 use serde_json::{Value, json};
 use tests::probe::{call, calling, calling_nodes, coordinator, node, reaches};
-use tests::{Cluster, LIMIT, eventually, holds};
+use tests::{Cluster, LIMIT, eventually, holds, within};
 use tonic::Code;
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn a_call_that_waits_goes_through_when_its_peer_comes() {
     let waiting = tokio::spawn(async move { probe.call(request).await });
 
     let _beta = cluster.probe("beta", coordinator()).await;
-    let seen = waiting.await.expect("no panic").expect("the probe answers").into_inner();
+    let seen = within(LIMIT, waiting).await.expect("no panic").expect("the probe answers").into_inner();
     assert_eq!(seen.code, 0, "{seen:?}");
 }
 

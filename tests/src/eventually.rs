@@ -1,4 +1,4 @@
-//! Waiting for a condition with a limit, in place of sleeping.
+//! Waiting with a limit: for a condition, in place of sleeping, and for what may never come.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -37,6 +37,20 @@ pub fn eventually<T, E: Debug>(
             );
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+/// What a future gives, if it gives it within the limit.
+///
+/// # Panics
+///
+/// At the limit, with the place of the call.
+#[track_caller]
+pub fn within<T>(limit: Duration, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let place = Location::caller();
+    async move {
+        let ended = tokio::time::timeout(limit, future).await;
+        ended.unwrap_or_else(|_| panic!("{place}: not within {limit:?}"))
     }
 }
 

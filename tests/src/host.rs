@@ -12,7 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::admin::{self, Answer};
 use crate::config::HostConfig;
-use crate::eventually::eventually;
+use crate::eventually::{eventually, holds};
 use crate::log::LogLine;
 use crate::process::Process;
 
@@ -198,9 +198,11 @@ impl Host {
         })
     }
 
-    /// Holds it with SIGSTOP: its connections stay, and nothing answers.
-    pub fn sigstop(&self) {
-        self.run().process.signal(Signal::STOP);
+    /// Holds it with SIGSTOP: its connections stay, and nothing answers. Returns when all its threads are held.
+    pub async fn sigstop(&self) {
+        let process = self.run().process;
+        process.signal(Signal::STOP);
+        eventually(LIMIT, async || holds(process.is_held(), "some of its threads run")).await;
     }
 
     /// Lets it go on after [`Host::sigstop`].

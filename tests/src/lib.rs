@@ -27,5 +27,5 @@ pub mod vectors;
 
 pub use cluster::Cluster;
 pub use config::HostConfig;
-pub use eventually::{eventually, holds};
+pub use eventually::{eventually, holds, within};
 pub use host::{Host, LIMIT};

@@ -57,6 +57,18 @@ impl Process {
         rustix::process::kill_process(self.pid(), signal).expect("a child can be signalled");
     }
 
+    /// Is each of its threads held by SIGSTOP?
+    pub fn is_held(&self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero())).into_iter().flatten();
+        // The state follows the name, which is in parentheses and may hold anything.
+        let held = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+        // A thread that has ended meanwhile has no such file any more.
+        tasks
+            .flatten()
+            .filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
+            .all(|stat| held(&stat))
+    }
+
     /// Ends it with SIGKILL and waits for its end.
     pub fn kill(&self) {
         let mut child = self.child();
