@@ -11,6 +11,7 @@ mod generation;
 mod ledger;
 mod loader;
 mod tasks;
+mod unasked;
 
 pub use generation::{Generation, GenerationSettings};
 pub use ledger::{CallEntry, LedgerView};

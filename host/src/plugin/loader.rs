@@ -4,21 +4,25 @@
 //! library has handed out may live as long as the process.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use abi_stable::std_types::{RResult, RStr};
 use plugin_api::border::message::{decode, encode};
 use plugin_api::border::root::Fingerprint;
 use plugin_api::border::v1::component::{CreateSettings, LifeError};
 use plugin_api::border::v1::{HostV1, LoadedComponent};
+use plugin_api::descriptor::Descriptor;
 use plugin_api::error::Error;
 use plugin_api::export::{ConfigMistake, Plugin};
+use plugin_api::identity::Role;
+use tokio::runtime::Handle;
 
 use super::copy::{CopyError, PrivateCopy, private_copy};
 use super::gate::agreement::{Agreed, Interface, agree};
 use super::gate::first_look::{OWN_PROGRAM, first_look};
 use super::gate::handshake::{HandshakeError, Loaded};
 use super::gate::{self, Admitted, Allowed, Digest, GateError, PluginsConfig};
+use super::unasked::Unasked;
 
 /// Why a plugin was not opened. Print the chain.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +141,18 @@ impl Library {
     pub fn check_config(&self, config: &str) -> Result<Vec<ConfigMistake>, Error> {
         let Interface::V1(table) = self.agreed.interface;
         decode(&(table.check_config)(RStr::from_str(config)))
+    }
+
+    /// What a component of this configuration says of itself. One is made for that and dropped again.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create).
+    pub fn describe(&self, role: &Role, config: &str) -> Result<Descriptor, LifeError> {
+        let host = HostV1::new(Arc::new(Unasked), Handle::current());
+        let linked = self.origin.is_none();
+        let settings = CreateSettings { role: role.clone(), generation: 0, log_level: 0, linked };
+        self.create(config, host, &settings)?.descriptor()
     }
 
     /// Makes a component of its configuration.

@@ -113,7 +113,7 @@ pub async fn check_all(config: &Config) -> Vec<(Role, Verdict)> {
     let mut verdicts = Vec::new();
     for (role, component) in &config.component {
         let verdict: Verdict = match open(config, role, component, &copies, &[]).await {
-            Ok(library) => Ok(describe(&library)),
+            Ok(library) => look_at(role, component, &library),
             Err(why) => Err(Refused(vec![RefusedComponent { role: role.clone(), why }]).into()),
         };
         verdicts.push((role.clone(), verdict));
@@ -121,13 +121,17 @@ pub async fn check_all(config: &Config) -> Vec<(Role, Verdict)> {
     verdicts
 }
 
-fn describe(library: &Library) -> String {
-    let fingerprint = library.fingerprint();
-    let built = format!("{} {}", fingerprint.package, fingerprint.version);
-    match library.origin() {
-        Some(origin) => format!("{built}, {}, sha256 {}", origin.path.display(), origin.sha256),
-        None => format!("{built}, linked into this program"),
-    }
+/// Beyond what a start does before its first step: a component is made, to compare its role and version.
+fn look_at(role: &Role, component: &ComponentConfig, library: &Library) -> Verdict {
+    let descriptor = library.describe(role, &component.config_toml())?;
+    let path = library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
+    let version = descriptor.version.unwrap_or(semver::Version::new(0, 0, 0));
+    component.allowed(role).check(&path, descriptor.role.as_ref(), &version)?;
+    let package = &library.fingerprint().package;
+    Ok(match library.origin() {
+        Some(origin) => format!("{package} {version}, {}, sha256 {}", origin.path.display(), origin.sha256),
+        None => format!("{package} {version}, linked into this program"),
+    })
 }
 
 impl std::error::Error for Refused {}
