@@ -26,7 +26,7 @@ pub use failure::CallError;
 
 use crate::config::Config;
 use crate::etcd::EtcdConfig;
-use crate::wire::{self, Addressee};
+use crate::wire::Addressee;
 use codec::DynamicCodec;
 
 /// The most that connecting may take; `--timeout` counts for each of the steps as well.
@@ -81,7 +81,7 @@ pub struct CallArguments {
     /// How long the call may last, and each step before it
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub timeout: Duration,
-    /// Wait so long for a host with the role, and let the called component wait so long for what it depends on
+    /// Wait so long for a host with the role to be registered
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub wait: Option<Duration>,
 }
@@ -192,9 +192,6 @@ fn request(arguments: &CallArguments, addressee: &Addressee, messages: Vec<Dynam
     request.set_timeout(arguments.timeout);
     let mut headers = std::mem::take(request.metadata_mut()).into_headers();
     addressee.write(&mut headers);
-    if let Some(wait) = arguments.wait {
-        wire::set_wait(&mut headers, wait);
-    }
     *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
     request
 }
