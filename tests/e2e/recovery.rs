@@ -173,6 +173,34 @@ async fn a_stop_ends_within_its_limit_where_a_component_keeps_the_thread() {
     ends_at_its_limit(&host).await;
 }
 
+/// A component that keeps its thread in this method does not keep another's session.
+async fn others_end_while_one_keeps_its_thread_in(method: &str) {
+    let cluster = Cluster::start().await;
+    let mut blocking = coordinator();
+    blocking["faults"] = serde_json::json!({ method: { "how": "block" } });
+    // The lease outlives the test: a session that is gone was given up.
+    let config = cluster.config().set("session.ttl", "60s").set("shutdown.grace", "500ms");
+    let host = cluster.host(config.probe("alpha", blocking).probe("beta", coordinator())).await;
+    host.healthy().await;
+    host.terminate();
+    eventually(LIMIT, || async {
+        let sessions = cluster.sessions("beta").await;
+        holds(sessions.is_empty(), sessions)
+    })
+    .await;
+    host.assert_running();
+}
+
+#[tokio::test]
+async fn others_end_while_a_component_keeps_its_thread_in_stop() {
+    others_end_while_one_keeps_its_thread_in("stop").await;
+}
+
+#[tokio::test]
+async fn others_end_while_a_component_keeps_its_thread_in_on_stopping() {
+    others_end_while_one_keeps_its_thread_in("on_stopping").await;
+}
+
 #[tokio::test]
 async fn a_stop_ends_within_its_limit_where_every_worker_is_kept() {
     let cluster = Cluster::start().await;
