@@ -14,5 +14,5 @@ mod tasks;
 mod unasked;
 
 pub use generation::{Generation, GenerationSettings};
-pub use ledger::{CallEntry, LedgerView};
+pub use ledger::{CallEntry, Ledger, LedgerView};
 pub use loader::{Library, OpenError, Origin};

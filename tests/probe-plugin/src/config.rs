@@ -90,6 +90,8 @@ pub enum Fault {
     Panic,
     /// It does not return.
     Hang,
+    /// It does not return, nor does it give back the thread that it runs on, which no author may do.
+    Block,
 }
 
 impl ProbeConfig {

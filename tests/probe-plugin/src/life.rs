@@ -34,9 +34,7 @@ impl Probe {
             None => Ok(Self { config, shared: Arc::default() }),
             Some(Fault::Fail) => Err("the constructor fails as configured".into()),
             Some(Fault::Panic) => panic!("the constructor panics as configured"),
-            Some(Fault::Hang) => loop {
-                std::thread::park();
-            },
+            Some(Fault::Hang | Fault::Block) => block(),
         }
     }
 
@@ -48,6 +46,7 @@ impl Probe {
             Some(Fault::Fail) => Err(format!("{name} fails as configured").into()),
             Some(Fault::Panic) => panic!("{name} panics as configured"),
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Block) => block(),
         }
     }
 
@@ -104,5 +103,12 @@ impl Component for Probe {
 
     async fn stop(&self) {
         drop(self.enter(Method::Stop, ()).await);
+    }
+}
+
+/// Keeps the present thread for ever.
+fn block() -> ! {
+    loop {
+        std::thread::park();
     }
 }
