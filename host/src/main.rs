@@ -55,7 +55,7 @@ async fn run(file: &Path) -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(error) => return failed(&error),
     };
-    let mut signals = match Signals::listen() {
+    let mut signals = match Signals::listen(config.shutdown.limit) {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
     };
