@@ -163,6 +163,8 @@ async fn a_key_that_another_holds_is_waited_for() {
         holds(view["serving_step"]["number"] == 4 && says_who(&view), view)
     })
     .await;
+    let (health, address) = (second.get("/healthz").await, first.address().await);
+    assert!(health.body.contains("step 4") && health.body.contains(&address), "who holds it: {health:?}");
     first.stop().await;
     second.healthy().await;
 }
