@@ -11,7 +11,6 @@ mod generation;
 mod ledger;
 mod loader;
 mod tasks;
-mod unasked;
 
 pub use generation::{Generation, GenerationSettings};
 pub use ledger::{CallEntry, Ledger, LedgerView};

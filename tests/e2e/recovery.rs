@@ -249,6 +249,45 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[tokio::test]
+async fn blocked_workers_hold_up_neither_signal() {
+    let cluster = Cluster::start().await;
+    let config =
+        cluster.config().set("shutdown.limit", "3s").set("shutdown.grace", "0s").set("shutdown.drain", "500ms");
+    let config = config.set("component.alpha.deactivate_timeout", "500ms").set("component.alpha.stop_timeout", "500ms");
+    let host = cluster.host(config.probe("alpha", coordinator())).await;
+    let probe = host.healthy().await.probe("alpha").await;
+    let limited = Instant::now();
+    block_all_workers(&host, &probe).await;
+    host.terminate();
+    assert!(!host.ended().await.success(), "the limit was over");
+    assert!(limited.elapsed() < Duration::from_secs(15), "ended after {:?}", limited.elapsed());
+
+    let probe = host.restart().await.healthy().await.probe("alpha").await;
+    block_all_workers(&host, &probe).await;
+    host.terminate();
+    host.logged(|line| line.message().starts_with("asked to stop")).await;
+    let second = Instant::now();
+    host.stop().await;
+    assert!(second.elapsed() < Duration::from_secs(2), "ended after {:?}", second.elapsed());
+}
+
+/// Makes the probe block every worker of its host for a minute, and waits until nothing answers any more.
+async fn block_all_workers(host: &tests::Host, probe: &tests::client::Probe) {
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    // More than there are workers: a blocked call may be polled where another one waits.
+    for _ in 0..workers * 2 {
+        let mut caller = probe.clone();
+        tokio::spawn(async move { caller.block(BlockRequest { ms: 60_000 }).await });
+    }
+    let address = host.admin_address().await;
+    eventually(LIMIT, || async {
+        let answer = tokio::time::timeout(Duration::from_millis(500), tests::admin::get(&address, "/livez")).await;
+        holds(answer.is_err(), "it answers")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_stopping_host_refuses_new_calls_when_its_drain_begins() {
     let cluster = Cluster::start().await;
     let config = cluster.config().set("shutdown.grace", "0s").set("shutdown.drain", "8s");

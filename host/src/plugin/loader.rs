@@ -17,12 +17,12 @@ use plugin_api::export::{ConfigMistake, Plugin};
 use plugin_api::identity::Role;
 use tokio::runtime::Handle;
 
+use super::asked::Nobody;
 use super::copy::{CopyError, PrivateCopy, private_copy};
 use super::gate::agreement::{Agreed, Interface, agree};
 use super::gate::first_look::{OWN_PROGRAM, first_look};
 use super::gate::handshake::{HandshakeError, Loaded};
 use super::gate::{self, Admitted, Allowed, Digest, GateError, PluginsConfig};
-use super::unasked::Unasked;
 
 /// Why a plugin was not opened. Print the chain.
 #[derive(Debug, thiserror::Error)]
@@ -143,18 +143,6 @@ impl Library {
         decode(&(table.check_config)(RStr::from_str(config)))
     }
 
-    /// What a component of this configuration says of itself. One is made for that and dropped again.
-    ///
-    /// # Errors
-    ///
-    /// As [`create`](Self::create).
-    pub fn describe(&self, role: &Role, config: &str) -> Result<Descriptor, LifeError> {
-        let host = HostV1::new(Arc::new(Unasked), Handle::current());
-        let linked = self.origin.is_none();
-        let settings = CreateSettings { role: role.clone(), generation: 0, log_level: 0, linked };
-        self.create(config, host, &settings)?.descriptor()
-    }
-
     /// Makes a component of its configuration.
     ///
     /// # Errors
@@ -166,6 +154,18 @@ impl Library {
             RResult::ROk(component) => Ok(LoadedComponent::new(component)),
             RResult::RErr(message) => Err(decode(&message).map_err(LifeError::Failed)?),
         }
+    }
+
+    /// What a component of that configuration says of itself. It is made for this alone, and not started.
+    ///
+    /// # Errors
+    ///
+    /// As the author's constructor, its panic among them.
+    pub fn descriptor(&self, role: &Role, config: &str) -> Result<Descriptor, LifeError> {
+        let settings =
+            CreateSettings { role: role.clone(), generation: 0, log_level: 0, linked: self.origin.is_none() };
+        let host = HostV1::new(Arc::new(Nobody), Handle::current());
+        self.create(config, host, &settings)?.descriptor()
     }
 }
 

@@ -24,6 +24,8 @@ pub struct ProbeConfig {
     pub gated: Vec<String>,
     /// What goes wrong in its life.
     pub faults: BTreeMap<Method, FaultConfig>,
+    /// It writes metadata in `start`, and notes how that ended.
+    pub write_in_start: bool,
     /// How long `on_stopping` takes.
     pub moving_ms: u64,
 }

@@ -75,6 +75,10 @@ impl Component for Probe {
     async fn start(&self, context: Context) -> Result<Services, BoxError> {
         self.enter(Method::Start, context.identity()).await?;
         self.watch(&context)?;
+        if self.config.write_in_start {
+            let reason = context.metadata().put("start", "x").await.err().and_then(|error| error.reason());
+            self.shared.journal.note("Wrote", reason);
+        }
         let role = context.identity().role.to_string();
         let service = ProbeServer::new(ProbeService { context, shared: self.shared.clone() });
         let limit = 64 << 20;
