@@ -151,10 +151,9 @@ async fn a_plugins_log_is_the_hosts_with_role_and_generation() {
 #[tokio::test]
 async fn a_key_that_another_holds_is_waited_for() {
     let cluster = Cluster::start().await;
-    let without_standby = |config: tests::HostConfig| config.set("component.alpha.standby", false);
-    let first = cluster.host(without_standby(cluster.config().probe("alpha", coordinator()))).await;
+    let first = cluster.probe("alpha", coordinator()).await;
     first.healthy().await;
-    let second = cluster.host(without_standby(cluster.config().probe("alpha", coordinator()))).await;
+    let second = cluster.probe("alpha", coordinator()).await;
 
     let holder = first.component("alpha").await["server_id"].to_string();
     let says_who = |view: &Value| view["state_code"] == "Initializing" && view.to_string().contains(&holder);
