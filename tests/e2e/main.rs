@@ -16,3 +16,4 @@ mod search;
 mod session;
 mod startup;
 mod static_linking;
+mod tidy;
