@@ -6,6 +6,7 @@ mod call;
 mod calls;
 mod config;
 mod connections;
+mod context;
 mod discovery;
 mod etcd;
 mod gate;

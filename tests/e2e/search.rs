@@ -163,7 +163,7 @@ async fn a_restarted_rootcoord_is_called_without_a_restart_of_its_callers() {
     scene.rootcoord.kill9();
     scene.rootcoord.restart().await.healthy().await;
     // It asks RootCoord for the collection.
-    eventually(Duration::from_secs(5), || async {
+    eventually(Duration::from_secs(1), || async {
         let request = LoadCollectionRequest { collection_name: NAME.to_owned() };
         scene.querycoord.querycoord().await.load_collection(request).await
     })
