@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,7 +18,7 @@ use tower::Service;
 
 use super::served::{Member, Served, Table};
 use crate::lifecycle::State;
-use crate::plugin::CallEntry;
+use crate::plugin::{CallEntry, Generation};
 use crate::wire::Addressee;
 
 /// Who this host is, for the check of each call.
@@ -30,6 +30,13 @@ pub struct Own {
     pub server_id: ServerId,
     /// Made up anew by each process.
     pub boot_id: String,
+}
+
+/// A call that may go on to its component.
+struct Admitted {
+    generation: Generation,
+    cut: CancellationToken,
+    entry: CallEntry,
 }
 
 /// Routes calls by the name of their gRPC service. Cheap to clone.
@@ -63,18 +70,13 @@ impl Dispatch {
             };
         }
         match self.choose(&table, service, &request) {
-            Ok((generation, cut)) => answer(generation, cut, request).await,
+            Ok(admitted) => answer(admitted, request).await,
             Err(status) => (*status).into_http(),
         }
     }
 
     /// Who answers, or why nobody does.
-    fn choose(
-        &self,
-        table: &Table,
-        service: &str,
-        request: &Request<Body>,
-    ) -> Result<(crate::plugin::Generation, CancellationToken), Box<Status>> {
+    fn choose(&self, table: &Table, service: &str, request: &Request<Body>) -> Result<Admitted, Box<Status>> {
         let meant = Addressee::read(request.headers())
             .map_err(|source| Box::new(Status::invalid_argument(source.to_string())))?;
         self.check_identity(table, &meant).map_err(boxed)?;
@@ -84,7 +86,11 @@ impl Dispatch {
         self.check_state(role, member).map_err(boxed)?;
         match &member.serving {
             Some(serving) if serving.services.iter().any(|known| known == service) => {
-                Ok((serving.generation.clone(), serving.cut.clone()))
+                // Counted before the state is looked at for the last time: whoever ends the component changes its state
+                // first and waits for the calls then, so that each call is either waited for or refused.
+                let entry = serving.generation.enter();
+                self.check_state(role, member).map_err(boxed)?;
+                Ok(Admitted { generation: serving.generation.clone(), cut: serving.cut.clone(), entry })
             }
             _ => Err(Box::new(self.unknown_service(table, service))),
         }
@@ -183,16 +189,11 @@ fn find<'a>(table: &'a Table, service: &str, meant: Option<&'a Role>) -> Option<
     table.members.get_key_value(role)
 }
 
-async fn answer(
-    generation: crate::plugin::Generation,
-    cut: CancellationToken,
-    request: Request<Body>,
-) -> Response<Body> {
+async fn answer(admitted: Admitted, request: Request<Body>) -> Response<Body> {
+    let Admitted { generation, cut, entry } = admitted;
     tokio::select! {
         biased;
-        (response, entry) = generation.call(request) => {
-            response.map(|body| Body::new(Counted { body, cut: Box::pin(cut.cancelled_owned()), ended: false, _entry: entry }))
-        }
+        response = generation.call(request) => response.map(|body| Body::new(Counted::new(body, cut, entry))),
         () = cut.cancelled() => cut_off().into_http(),
     }
 }
@@ -202,12 +203,23 @@ fn cut_off() -> Status {
     Refusal::new(Reason::SessionStopping, message).maybe_executed().into_status()
 }
 
+/// How many frames still go out after the cut where they are there already: a unary answer's data and trailers. A stream
+/// that always has more to say is cut all the same.
+const AFTER_CUT: u8 = 2;
+
 /// An answer's body: it is counted until it ends, and can be cut.
 struct Counted {
     body: Body,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    after_cut: u8,
     ended: bool,
     _entry: CallEntry,
+}
+
+impl Counted {
+    fn new(body: Body, cut: CancellationToken, entry: CallEntry) -> Self {
+        Self { body, cut: Box::pin(cut.cancelled_owned()), after_cut: AFTER_CUT, ended: false, _entry: entry }
+    }
 }
 
 impl http_body::Body for Counted {
@@ -218,12 +230,14 @@ impl http_body::Body for Counted {
         if self.ended {
             return Poll::Ready(None);
         }
-        // First: a stream that always has more to say would never be cut.
-        if self.cut.as_mut().poll(context).is_ready() {
-            self.ended = true;
-            return Poll::Ready(Some(Err(cut_off())));
-        }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let cut = self.cut.as_mut().poll(context).is_ready();
+        let over = cut && self.after_cut == 0;
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) if !over || frame.is_none() => frame,
+            Poll::Pending if !cut => return Poll::Pending,
+            _ => Some(Err(cut_off())),
+        };
+        self.after_cut -= u8::from(cut && !over);
         self.ended = !matches!(frame, Some(Ok(_)));
         Poll::Ready(frame)
     }
@@ -255,20 +269,32 @@ mod tests {
     use super::*;
     use crate::plugin::Ledger;
 
+    fn data() -> Result<Frame<Bytes>, Status> {
+        Ok(Frame::data(Bytes::from_static(b"data")))
+    }
+
     #[tokio::test]
     async fn a_stream_that_always_has_more_is_cut() {
-        let more = || Ok::<_, Status>(Frame::data(Bytes::from_static(b"more")));
-        let endless = StreamBody::new(futures_util::stream::repeat_with(more));
         let cut = CancellationToken::new();
-        let mut answer = Counted {
-            body: Body::new(endless),
-            cut: Box::pin(cut.clone().cancelled_owned()),
-            ended: false,
-            _entry: Ledger::new().call(),
-        };
-        assert!(matches!(answer.frame().await, Some(Ok(_))));
+        let endless = StreamBody::new(futures_util::stream::repeat_with(data));
+        let mut answer = Counted::new(Body::new(endless), cut.clone(), Ledger::new().call());
+        for _ in 0..10 {
+            assert!(matches!(answer.frame().await, Some(Ok(_))));
+        }
         cut.cancel();
-        assert!(matches!(answer.frame().await, Some(Err(_))));
-        assert!(answer.frame().await.is_none(), "said once");
+        let mut rest = Vec::new();
+        while let Some(frame) = answer.frame().await {
+            rest.push(frame.is_ok());
+        }
+        assert_eq!(rest, [true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_is_not_cut_off() {
+        let cut = CancellationToken::new();
+        let whole = StreamBody::new(futures_util::stream::iter([data(), Ok(Frame::trailers(http::HeaderMap::new()))]));
+        let answer = Counted::new(Body::new(whole), cut.clone(), Ledger::new().call());
+        cut.cancel();
+        assert!(answer.collect().await.is_ok());
     }
 }
