@@ -181,7 +181,7 @@ async fn others_end_while_one_keeps_its_thread_in(method: &str) {
     // The lease outlives the test: a session that is gone was given up.
     let config = cluster.config().set("session.ttl", "60s").set("shutdown.grace", "500ms");
     let host = cluster.host(config.probe("alpha", blocking).probe("beta", coordinator())).await;
-    host.healthy().await;
+    host.in_state("beta", "Healthy").await;
     host.terminate();
     eventually(LIMIT, || async {
         let sessions = cluster.sessions("beta").await;
@@ -189,6 +189,11 @@ async fn others_end_while_one_keeps_its_thread_in(method: &str) {
     })
     .await;
     host.assert_running();
+}
+
+#[tokio::test]
+async fn others_end_while_a_component_keeps_its_thread_in_start() {
+    others_end_while_one_keeps_its_thread_in("start").await;
 }
 
 #[tokio::test]
