@@ -89,7 +89,9 @@ struct Late {
 /// drain, and nobody else waits for them.
 async fn take_over(members: Vec<Running>) -> (Vec<Ending>, Vec<Late>) {
     for running in &members {
-        if let Err(forbidden) = running.member.lifecycle.transition(State::Stopping { draining: false }) {
+        // One that does not serve yet, or no more, is not to begin with it now.
+        let draining = running.member.lifecycle.status().state != State::Healthy;
+        if let Err(forbidden) = running.member.lifecycle.transition(State::Stopping { draining }) {
             tracing::debug!(role = %running.member.role, %forbidden, "stopping already");
         }
         running.stop.cancel();
