@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use plugin_api::component::Deactivation;
 use plugin_api::identity::Role;
 use plugin_api::refusal::Reason;
+use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::ShutdownConfig;
@@ -17,6 +18,10 @@ use crate::lifecycle::State;
 use crate::startup::Parts;
 use crate::startup::host::{Host, Running};
 use crate::supervise::{Alive, Member, clear_away};
+
+/// How long an owner may take to give its component up before the others go on without it. All that it does waits for the
+/// stop as well, but for the end of a component that has failed.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 /// How a stop went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,13 +56,14 @@ pub async fn stop(host: Host) -> Stopped {
 
 async fn in_order(host: Host, config: &ShutdownConfig) {
     let Host { parts, members, drain, listener, admin } = host;
-    let ending = take_over(members).await;
+    let (ending, late) = take_over(members).await;
     mark_stopping(&ending).await;
     let_work_move(&ending, config.grace).await;
     refuse_new_calls(&ending);
     drain.cancel();
     drain_calls(&ending, config.drain).await;
     end_components(ending, &parts, config).await;
+    end_late(late, &parts, config).await;
     // Connections without a call are closed by now; what is left is cut.
     drop(listener);
     parts.connections.stop().await;
@@ -76,22 +82,37 @@ struct Ending {
     alive: Alive,
 }
 
-/// All components are marked as stopping, and their owners give them up.
-async fn take_over(members: Vec<Running>) -> Vec<Ending> {
+/// A component whose owner is in the midst of ending it after a failure, or of a method that keeps its thread.
+struct Late {
+    member: Arc<Member>,
+    owner: AbortOnDropHandle<Alive>,
+}
+
+/// All components are marked as stopping, and their owners give them up. The late ones have nothing that could move or
+/// drain, and nobody else waits for them.
+async fn take_over(members: Vec<Running>) -> (Vec<Ending>, Vec<Late>) {
     for running in &members {
-        if let Err(forbidden) = running.member.lifecycle.transition(State::Stopping { draining: false }) {
+        // One that does not serve yet, or no more, is not to begin with it now.
+        let draining = running.member.lifecycle.status().state != State::Healthy;
+        if let Err(forbidden) = running.member.lifecycle.transition(State::Stopping { draining }) {
             tracing::debug!(role = %running.member.role, %forbidden, "stopping already");
         }
         running.stop.cancel();
     }
-    let mut ending = Vec::new();
-    for Running { member, task, .. } in members {
-        match task.await {
-            Ok(alive) => ending.push(Ending { member, alive }),
-            Err(error) => tracing::error!(role = %member.role, %error, "the component's owner has failed"),
+    let (mut ending, mut late) = (Vec::new(), Vec::new());
+    let given_up_by = Instant::now() + GIVE_UP;
+    for Running { member, mut task, .. } in members {
+        match tokio::time::timeout_at(given_up_by.into(), &mut task).await {
+            Ok(Ok(alive)) => ending.push(Ending { member, alive }),
+            Ok(Err(error)) => owner_failed(&member, &error),
+            Err(_) => late.push(Late { member, owner: task }),
         }
     }
-    ending
+    (ending, late)
+}
+
+fn owner_failed(member: &Member, error: &JoinError) {
+    tracing::error!(role = %member.role, %error, "the component's owner has failed");
 }
 
 /// Peers are told by etcd, before anything stops working.
@@ -172,6 +193,15 @@ async fn end_components(mut ending: Vec<Ending>, parts: &Arc<Parts>, config: &Sh
         futures_util::future::join_all(ends).await;
         ending = later;
     }
+}
+
+/// Components whose owners took their time end last.
+async fn end_late(late: Vec<Late>, parts: &Arc<Parts>, config: &ShutdownConfig) {
+    let ends = late.into_iter().map(async |Late { member, owner }| match owner.await {
+        Ok(alive) => end_components(vec![Ending { member, alive }], parts, config).await,
+        Err(error) => owner_failed(&member, &error),
+    });
+    futures_util::future::join_all(ends).await;
 }
 
 fn dependencies(ending: &Ending) -> Vec<Role> {

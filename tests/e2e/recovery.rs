@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use probe_plugin::v1::{BlockRequest, CallKind, EchoRequest};
 use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use proto::rootcoord::v1::{AllocIdRequest, AllocTimestampRequest};
+use tests::client::reason;
 use tests::cluster::free_address;
 use tests::probe::{call, calling, coordinator, held, hold, reaches};
 use tests::{Cluster, Host, HostConfig, LIMIT, eventually, holds, within};
@@ -181,7 +182,7 @@ async fn others_end_while_one_keeps_its_thread_in(method: &str) {
     // The lease outlives the test: a session that is gone was given up.
     let config = cluster.config().set("session.ttl", "60s").set("shutdown.grace", "500ms");
     let host = cluster.host(config.probe("alpha", blocking).probe("beta", coordinator())).await;
-    host.healthy().await;
+    host.in_state("beta", "Healthy").await;
     host.terminate();
     eventually(LIMIT, || async {
         let sessions = cluster.sessions("beta").await;
@@ -189,6 +190,11 @@ async fn others_end_while_one_keeps_its_thread_in(method: &str) {
     })
     .await;
     host.assert_running();
+}
+
+#[tokio::test]
+async fn others_end_while_a_component_keeps_its_thread_in_start() {
+    others_end_while_one_keeps_its_thread_in("start").await;
 }
 
 #[tokio::test]
@@ -352,4 +358,21 @@ async fn a_recycled_address_is_no_peer() {
     let _gamma = cluster.host(at_address("gamma")).await;
     let seen = probe.call(call("beta", CallKind::Unary)).await.expect("the probe answers").into_inner();
     assert_ne!(seen.code, 0, "nobody answers for beta: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_stop_lets_no_calls_in_to_a_component_that_was_never_active() {
+    let cluster = Cluster::start().await;
+    let holder = cluster.host(cluster.config().probe("alpha", coordinator())).await;
+    holder.healthy().await;
+    let config = cluster.config().set("shutdown.grace", "8s").probe("alpha", coordinator());
+    let host = cluster.host(config.probe("beta", serde_json::json!({ "moving_ms": 5_000 }))).await;
+    host.in_state("beta", "Healthy").await;
+    // It has started, and waits for the key that another holds.
+    host.logged(|line| line.message().starts_with("cannot register")).await;
+    let alpha = host.probe("alpha").await;
+    host.terminate();
+    host.in_state("alpha", "Stopping").await;
+    let status = alpha.clone().echo(EchoRequest::default()).await.expect_err("it was never active");
+    assert_eq!((status.code(), reason(&status)), (Code::Unavailable, "SESSION_STOPPING"));
 }

@@ -92,10 +92,14 @@ impl Generation {
         &self.inner.component
     }
 
-    /// A call of one of its services, counted until its answer has ended.
-    pub async fn call(&self, request: Request<Body>) -> (Response<Body>, CallEntry) {
-        let entry = self.inner.ledger.call();
-        (self.inner.component.call(&self.inner.runtime, request).await, entry)
+    /// Counts a call, from before it is let in until its answer has ended: as long as the entry lives.
+    pub fn enter(&self) -> CallEntry {
+        self.inner.ledger.call()
+    }
+
+    /// A call of one of its services.
+    pub async fn call(&self, request: Request<Body>) -> Response<Body> {
+        self.inner.component.call(&self.inner.runtime, request).await
     }
 
     /// Waits until no call runs.

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -19,7 +19,7 @@ use tower::Service;
 use super::cut::Cut;
 use super::served::{Member, Served, Table};
 use crate::lifecycle::State;
-use crate::plugin::CallEntry;
+use crate::plugin::{CallEntry, Generation};
 use crate::wire::Addressee;
 
 /// Who this host is, for the check of each call.
@@ -31,6 +31,13 @@ pub struct Own {
     pub server_id: ServerId,
     /// Made up anew by each process.
     pub boot_id: String,
+}
+
+/// A call that may go on to its component.
+struct Admitted {
+    generation: Generation,
+    cut: Cut,
+    entry: CallEntry,
 }
 
 /// Routes calls by the name of their gRPC service. Cheap to clone.
@@ -64,18 +71,13 @@ impl Dispatch {
             };
         }
         match self.choose(&table, service, &request) {
-            Ok((generation, cut)) => answer(generation, cut, request).await,
+            Ok(admitted) => answer(admitted, request).await,
             Err(status) => (*status).into_http(),
         }
     }
 
     /// Who answers, or why nobody does.
-    fn choose(
-        &self,
-        table: &Table,
-        service: &str,
-        request: &Request<Body>,
-    ) -> Result<(crate::plugin::Generation, Cut), Box<Status>> {
+    fn choose(&self, table: &Table, service: &str, request: &Request<Body>) -> Result<Admitted, Box<Status>> {
         let meant = Addressee::read(request.headers())
             .map_err(|source| Box::new(Status::invalid_argument(source.to_string())))?;
         self.check_identity(table, &meant).map_err(boxed)?;
@@ -85,7 +87,11 @@ impl Dispatch {
         self.check_state(role, member).map_err(boxed)?;
         match &member.serving {
             Some(serving) if serving.services.iter().any(|known| known == service) => {
-                Ok((serving.generation.clone(), serving.cut.clone()))
+                // Counted before the state is looked at for the last time: whoever ends the component changes its state
+                // first and waits for the calls then, so that each call is either waited for or refused.
+                let entry = serving.generation.enter();
+                self.check_state(role, member).map_err(boxed)?;
+                Ok(Admitted { generation: serving.generation.clone(), cut: serving.cut.clone(), entry })
             }
             _ => Err(Box::new(self.unknown_service(table, service))),
         }
@@ -184,33 +190,39 @@ fn find<'a>(table: &'a Table, service: &str, meant: Option<&'a Role>) -> Option<
     table.members.get_key_value(role)
 }
 
-async fn answer(generation: crate::plugin::Generation, cut: Cut, request: Request<Body>) -> Response<Body> {
+async fn answer(admitted: Admitted, request: Request<Body>) -> Response<Body> {
+    let Admitted { generation, cut, entry } = admitted;
     tokio::select! {
         biased;
-        (response, entry) = generation.call(request) => {
-            response.map(|body| Body::new(Counted { body, done: Box::pin(cut.done()), cut, ended: false, _entry: entry }))
-        }
+        response = generation.call(request) => response.map(|body| Body::new(Counted::new(body, cut, entry))),
         () = cut.done() => cut.status().into_http(),
     }
 }
+
+/// How many frames still go out after the cut where they are there already: a unary answer's data and trailers. A stream
+/// that always has more to say is cut all the same.
+const AFTER_CUT: u8 = 2;
 
 /// An answer's body: it is counted until it ends, and can be cut.
 struct Counted {
     body: Body,
     cut: Cut,
     done: Pin<Box<WaitForCancellationFutureOwned>>,
+    after_cut: u8,
     ended: bool,
     _entry: CallEntry,
 }
 
 impl Counted {
-    /// Ends with the status in trailers: an error of a body would reset the stream, and its caller would not be told why.
-    fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.ended = true;
-        let mut trailers = HeaderMap::new();
-        let written = status.add_header(&mut trailers);
-        Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))))
+    fn new(body: Body, cut: Cut, entry: CallEntry) -> Self {
+        Self { body, done: Box::pin(cut.done()), cut, after_cut: AFTER_CUT, ended: false, _entry: entry }
     }
+}
+
+/// A status as the last frame. An error of a body would reset the stream, and its caller would not be told why.
+fn in_trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))
 }
 
 impl http_body::Body for Counted {
@@ -221,18 +233,19 @@ impl http_body::Body for Counted {
         if self.ended {
             return Poll::Ready(None);
         }
-        // First: a stream that always has more to say would never be cut.
-        if self.done.as_mut().poll(context).is_ready() {
-            let status = self.cut.status();
-            return self.end_with(&status);
-        }
-        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            Some(Err(status)) => self.end_with(&status),
-            frame => {
-                self.ended = frame.is_none();
-                Poll::Ready(frame)
-            }
-        }
+        let cut = self.done.as_mut().poll(context).is_ready();
+        let over = cut && self.after_cut == 0;
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) if !over || frame.is_none() => frame,
+            Poll::Pending if !cut => return Poll::Pending,
+            _ => Some(Err(self.cut.status())),
+        };
+        self.after_cut -= u8::from(cut && !over);
+        self.ended = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(match frame {
+            Some(Err(status)) => Some(in_trailers(&status)),
+            frame => frame,
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -262,35 +275,56 @@ mod tests {
     use super::*;
     use crate::plugin::Ledger;
 
-    fn answer(body: Body, cut: &Cut) -> Counted {
-        Counted { body, done: Box::pin(cut.done()), cut: cut.clone(), ended: false, _entry: Ledger::new().call() }
+    fn data() -> Result<Frame<Bytes>, Status> {
+        Ok(Frame::data(Bytes::from_static(b"data")))
     }
 
-    /// The status in the trailers that the next frame is; an error here would be a reset stream, which tells nothing.
-    async fn status_in_trailers(answer: &mut Counted) -> Status {
-        let frame = answer.frame().await.expect("a frame").expect("no error of the body");
-        let trailers = frame.into_trailers().expect("trailers");
-        assert!(answer.frame().await.is_none(), "said once");
-        Status::from_header_map(&trailers).expect("a status")
+    fn answer<S>(frames: S, cut: &Cut) -> Counted
+    where
+        S: futures_util::Stream<Item = Result<Frame<Bytes>, Status>> + Send + 'static,
+    {
+        Counted::new(Body::new(StreamBody::new(frames)), cut.clone(), Ledger::new().call())
+    }
+
+    /// How many frames of data come, and the status in the trailers; an error would be a reset stream, which tells nothing.
+    async fn rest_of(mut answer: Counted) -> (usize, Option<Status>) {
+        let (mut data, mut status) = (0, None);
+        while let Some(frame) = answer.frame().await {
+            match frame.expect("no error of the body").into_trailers() {
+                Ok(trailers) => status = Status::from_header_map(&trailers),
+                Err(_) => data += 1,
+            }
+        }
+        (data, status)
     }
 
     #[tokio::test]
     async fn a_stream_that_always_has_more_is_cut_with_the_reason() {
-        let more = || Ok::<_, Status>(Frame::data(Bytes::from_static(b"more")));
         let cut = Cut::default();
-        let mut answer = answer(Body::new(StreamBody::new(futures_util::stream::repeat_with(more))), &cut);
-        assert!(matches!(answer.frame().await, Some(Ok(_))));
+        let mut answer = answer(futures_util::stream::repeat_with(data), &cut);
+        for _ in 0..10 {
+            assert!(matches!(answer.frame().await, Some(Ok(_))));
+        }
         cut.cut(Reason::SessionStopping, "enough");
-        let status = status_in_trailers(&mut answer).await;
-        let refusal = Refusal::from_status(&status).expect("a refusal");
-        assert_eq!((refusal.reason, refusal.message.as_str()), (Reason::SessionStopping, "enough"));
+        let (data, status) = rest_of(answer).await;
+        let refusal = status.as_ref().and_then(Refusal::from_status).expect("a refusal");
+        assert_eq!((data, refusal.reason, refusal.message.as_str()), (2, Reason::SessionStopping, "enough"));
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_is_not_cut_off() {
+        let cut = Cut::default();
+        let whole = answer(futures_util::stream::iter([data(), in_trailers(&Status::ok(""))]), &cut);
+        cut.cut(Reason::SessionStopping, "too late");
+        let (data, status) = rest_of(whole).await;
+        assert_eq!((data, status.map(|status| status.code())), (1, Some(tonic::Code::Ok)));
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_says_why() {
-        let broken = futures_util::stream::iter([Err::<Frame<Bytes>, _>(Status::internal("the body panicked"))]);
-        let mut answer = answer(Body::new(StreamBody::new(broken)), &Cut::default());
-        let status = status_in_trailers(&mut answer).await;
-        assert_eq!((status.code(), status.message()), (tonic::Code::Internal, "the body panicked"));
+        let broken = futures_util::stream::iter([data(), Err(Status::internal("the body panicked"))]);
+        let (data, status) = rest_of(answer(broken, &Cut::default())).await;
+        let status = status.expect("a status");
+        assert_eq!((data, status.code(), status.message()), (1, tonic::Code::Internal, "the body panicked"));
     }
 }

@@ -65,12 +65,20 @@ impl Own {
         // Same machine and same address, and that very port is ours now: whoever was bound to it has gone. A greater id
         // is a later process: then we are the one who lost the place.
         let same_place = found.address == self.address && found.host_name == self.host_name;
-        let port_is_ours = port_of(&found.address) == Some(self.bound.port());
         let earlier = server_id < self.server_id;
-        if same_place && port_is_ours && earlier && !found.host_name.is_empty() {
+        if same_place && self.is_bound_to(&found.address) && earlier && !found.host_name.is_empty() {
             Owner::OurFormerProcess
         } else {
             Owner::Other
+        }
+    }
+
+    /// Could nobody else on this machine be bound to this address? Another local one has a port of the same number too.
+    fn is_bound_to(&self, address: &str) -> bool {
+        if self.bound.ip().is_unspecified() {
+            port_of(address) == Some(self.bound.port())
+        } else {
+            address.parse() == Ok(self.bound)
         }
     }
 }
@@ -146,6 +154,10 @@ mod tests {
         }
         let behind_a_service = Own { bound: SocketAddr::from(([0, 0, 0, 0], 9)), ..own() };
         assert_eq!(behind_a_service.owner_of(&found()), Owner::Other);
+        let at_another_local_address = Own { bound: SocketAddr::from(([127, 0, 0, 2], 53100)), ..own() };
+        assert_eq!(at_another_local_address.owner_of(&found()), Owner::Other);
+        let at_that_very_address = Own { bound: SocketAddr::from(([10, 0, 0, 1], 53100)), ..own() };
+        assert_eq!(at_that_very_address.owner_of(&found()), Owner::OurFormerProcess);
         let nameless = Own { host_name: String::new(), ..own() };
         assert_eq!(nameless.owner_of(&Found { host_name: String::new(), ..found() }), Owner::Other);
     }
