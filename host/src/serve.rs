@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -32,6 +32,9 @@ use host_service::HostService;
 /// bound on what a slow reader costs.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Connections that wait to be accepted; what the standard library takes as well.
+const BACKLOG: u32 = 1024;
 
 /// Callers that vanished without a word are let go after these.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -56,16 +59,44 @@ pub enum ServeError {
     },
 }
 
-/// Binds the listener; nothing is answered before [`run`].
-///
-/// # Errors
-///
-/// [`ServeError::Bind`].
-pub async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let failed = |source| ServeError::Bind { address, source };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+/// An address that is bound, and not listened to yet: who calls is refused by TCP at once, and does not wait for an answer.
+pub struct Bound {
+    socket: TcpSocket,
+    address: SocketAddr,
+}
+
+impl Bound {
+    /// Binds the address, so that one that is taken is told of before anything else begins.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Bind`].
+    pub fn new(address: SocketAddr) -> Result<Self, ServeError> {
+        let bind = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            // A port whose former connections linger is free all the same.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            let address = socket.local_addr()?;
+            Ok(Self { socket, address })
+        };
+        bind().map_err(|source| ServeError::Bind { address, source })
+    }
+
+    /// What is bound; the port is never 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Begins to listen.
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError::Bind`]: another process began to listen there in between.
+    pub fn listen(self) -> Result<TcpListener, ServeError> {
+        let address = self.address;
+        self.socket.listen(BACKLOG).map_err(|source| ServeError::Bind { address, source })
+    }
 }
 
 /// Serves until `drain` ends; then callers are told with GOAWAY, and it returns when the last call has ended.

@@ -32,6 +32,9 @@ pub enum Stopped {
     AtTheLimit,
 }
 
+/// What of the limit is kept for giving sessions up when components hang.
+const RESERVE: Duration = Duration::from_secs(2);
+
 /// Stops a host within `shutdown.limit`.
 ///
 /// # Cancel safety
@@ -56,14 +59,22 @@ pub async fn stop(host: Host) -> Stopped {
 
 async fn in_order(host: Host, config: &ShutdownConfig) {
     let Host { parts, members, drain, listener, admin } = host;
-    let (ending, late) = take_over(members).await;
-    mark_stopping(&ending).await;
-    let_work_move(&ending, config.grace).await;
-    refuse_new_calls(&ending);
-    drain.cancel();
-    drain_calls(&ending, config.drain).await;
-    end_components(ending, &parts, config).await;
-    end_late(late, &parts, config).await;
+    let all: Vec<Arc<Member>> = members.iter().map(|running| running.member.clone()).collect();
+    let reserve = RESERVE.min(config.limit / 4);
+    let ended = async {
+        let (ending, late) = take_over(members).await;
+        mark_stopping(&ending).await;
+        let_work_move(&ending, config.grace).await;
+        refuse_new_calls(&ending);
+        drain.cancel();
+        drain_calls(&ending, config.drain).await;
+        end_components(ending, &parts, config).await;
+        end_late(late, &parts, config).await;
+    };
+    if tokio::time::timeout(config.limit - reserve, ended).await.is_err() {
+        tracing::warn!("components have not ended: the sessions that are left are given up all the same");
+        revoke_all(&all, reserve).await;
+    }
     // Connections without a call are closed by now; what is left is cut.
     drop(listener);
     parts.connections.stop().await;
@@ -74,6 +85,13 @@ async fn in_order(host: Host, config: &ShutdownConfig) {
     for error in [tcp.err(), socket.err()].into_iter().flatten() {
         tracing::warn!(%error, "an admin listener did not end well");
     }
+}
+
+/// Peers must not wait for a lease to run out because a component of ours hangs.
+async fn revoke_all(members: &[Arc<Member>], limit: Duration) {
+    let sessions: Vec<_> = members.iter().filter_map(|member| member.shown().session.upgrade()).collect();
+    // Half of it: the process has to leave in good order, too.
+    futures_util::future::join_all(sessions.iter().map(|session| session.revoke(limit / 2))).await;
 }
 
 /// A component that is being ended.

@@ -113,6 +113,12 @@ pub enum StepError {
 }
 
 impl StepFailed {
+    /// Would each further try fail in the same way? So it is where the component is not the one that the configuration
+    /// means, or serves what another one of this host does.
+    pub fn is_final(&self) -> bool {
+        matches!(self.source, StepError::Gate(_) | StepError::SameService(_))
+    }
+
     /// A failure after the last step.
     pub fn later(source: LifeError) -> Self {
         Self { step: FailedStep::Later, source: StepError::Life { method: "in its background", source } }

@@ -137,6 +137,8 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
             ended = one_life(&member, &parts, &mut alive) => ended,
         };
         let decision = match &ended {
+            // Another try would fail in the same way: it is for an operator.
+            Ended::Failed(failed) if failed.is_final() => Decision::Quarantine,
             Ended::Failed(_) => policy.failed(Instant::now()),
             // No fault of its own: it waits for the key in step 4, as at its first start.
             Ended::Replaced(_) => Decision::Restart(Duration::ZERO),
@@ -154,6 +156,12 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
                 // Given up, so that a standby can take over.
                 if let Some(session) = alive.session.take() {
                     session.revoke(REVOKE_LIMIT).await;
+                }
+                // It calls nobody any more.
+                for dependency in
+                    member.shown().descriptor.map(|descriptor| descriptor.dependencies).unwrap_or_default()
+                {
+                    parts.connections.remove_dependency(&member.role, &dependency.role).await;
                 }
                 stop.cancelled().await;
                 return alive;
@@ -222,7 +230,7 @@ fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
             Some(Instant::now() + after)
         }
         Decision::Quarantine => {
-            tracing::error!(%role, cause, "the component failed too often: it is held in quarantine");
+            tracing::error!(%role, cause, "the component is held in quarantine: it failed too often, or would fail for ever");
             None
         }
     };
@@ -238,7 +246,11 @@ fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
 /// What is left is dropped, without the component's last methods.
 pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, reason: Deactivation) {
     served.end(&member.role);
-    alive.notices = None;
+    if let Some(notices) = alive.notices.take() {
+        notices.abort();
+        // Where it keeps its thread it is not waited for; what it ends with is of no interest.
+        let _ = tokio::time::timeout(member.config.deactivate_timeout, notices).await;
+    }
     if let Some(generation) = &alive.generation {
         let (config, component) = (&member.config, generation.component());
         if std::mem::take(&mut alive.activated) {

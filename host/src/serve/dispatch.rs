@@ -149,7 +149,7 @@ impl Dispatch {
                 (Reason::NotHealthy, format!("{role} is {code}, in step {} of 5 ({})", step.number(), step.name()))
             }
             State::Abnormal { cause, next_try: None } => {
-                (Reason::Quarantined, format!("{role} failed too often and is held in quarantine; last: {cause}"))
+                (Reason::Quarantined, format!("{role} is held in quarantine: {cause}"))
             }
             State::Abnormal { cause, .. } => (Reason::NotHealthy, format!("{role} is {code}: {cause}")),
         };

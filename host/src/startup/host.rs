@@ -109,7 +109,8 @@ impl Host {
         let directories = config.host.directories();
         // A plugin that hangs in its constructors takes until plugins.first_look_timeout.
         let opened = or_stopped(stop, prepare::open_all(&config, &directories.state, linked)).await??;
-        let (listener, bound) = serve::bind(config.server.listen).await?;
+        let listener = serve::Bound::new(config.server.listen)?;
+        let bound = listener.address();
         let address = Address {
             advertised: config.server.advertise.clone().unwrap_or_else(|| bound.to_string()),
             bound,
@@ -153,7 +154,8 @@ impl Host {
             Err(error) => return Err(error.into()),
         }
         let drain = CancellationToken::new();
-        let served = serve::run(listener, parts.own.clone(), parts.served.clone(), drain.clone().cancelled_owned());
+        let served =
+            serve::run(listener.listen()?, parts.own.clone(), parts.served.clone(), drain.clone().cancelled_owned());
         let listener = AbortOnDropHandle::new(tokio::spawn(served));
         let members = opened.into_iter().map(|member| Running::start(member, parts.clone())).collect();
         Ok(Self { parts, members, drain, listener, admin })

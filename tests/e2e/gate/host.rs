@@ -75,5 +75,6 @@ async fn a_role_that_the_configuration_does_not_allow() {
     })
     .await;
     names(&view.to_string(), &["librootcoord.so plays the role rootcoord", "expected querynode"]);
-    assert_ne!(view["state_code"], "Healthy");
+    assert_eq!(view["state_code"], "Abnormal", "{view}");
+    assert_eq!(view["quarantined"], true, "another try would fail in the same way: {view}");
 }

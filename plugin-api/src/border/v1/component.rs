@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::os::fd::{FromRawFd as _, IntoRawFd as _, OwnedFd};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use abi_stable::std_types::RResult;
@@ -180,12 +180,21 @@ impl Drop for Exported {
             logs::stop_forwarding(&self.host);
         }
         if let Some(runtime) = self.runtime.take() {
-            // The last handle may go on a worker, where a runtime must not be waited for.
-            let ended = std::thread::Builder::new().name("runtime-end".to_owned());
-            // Where no thread can be had the runtime is dropped with the closure, which ends it without waiting for
-            // blocking work only on a thread that is no worker; such a machine has other troubles.
-            let _ = ended.spawn(move || runtime.shutdown_timeout(RUNTIME_SHUTDOWN));
+            end_elsewhere(runtime);
         }
+    }
+}
+
+/// Ends a runtime on a thread of its own: the last handle may go on a worker, where a runtime must not be waited for.
+fn end_elsewhere(runtime: Runtime) {
+    let ours = Arc::new(Mutex::new(Some(runtime)));
+    let take = |from: &Mutex<Option<Runtime>>| from.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let theirs = ours.clone();
+    let thread = std::thread::Builder::new().name("runtime-end".to_owned());
+    let spawned = thread.spawn(move || take(&theirs).map(|runtime| runtime.shutdown_timeout(RUNTIME_SHUTDOWN)));
+    if let (Err(_), Some(runtime)) = (spawned, take(&ours)) {
+        // No thread can be had: its own ones end when they come to it.
+        runtime.shutdown_background();
     }
 }
 
