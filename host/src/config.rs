@@ -29,7 +29,7 @@ mod variable;
 pub use cluster::ClusterConfig;
 pub use component::ComponentConfig;
 pub use host::{Directories, HostConfig};
-pub use mistake::{Mistake, Mistakes, Place, Problem};
+pub use mistake::{Mistake, Mistakes, Place, Places, Problem};
 pub use server::ServerConfig;
 pub use shutdown::ShutdownConfig;
 pub use supervision::SupervisionConfig;
@@ -58,6 +58,9 @@ macro_rules! sections {
             $($(#[$doc])* pub $name: $config,)*
             /// `[component.<role>]`: the components that this host runs.
             pub component: BTreeMap<Role, ComponentConfig>,
+            /// Where the user wrote what lies below `component`, for mistakes that only a component itself can find.
+            #[serde(skip)]
+            pub places: Places,
         }
 
         impl Config {
@@ -68,6 +71,7 @@ macro_rules! sections {
                 Self {
                     $($name: layers.read::<$config>(stringify!($name), mistakes),)*
                     component: BTreeMap::new(),
+                    places: layers.places("component"),
                 }
             }
         }

@@ -55,7 +55,7 @@ async fn run(file: &Path) -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(error) => return failed(&error),
     };
-    let mut signals = match Signals::listen() {
+    let signals = match Signals::listen(config.shutdown.limit) {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
     };
@@ -72,11 +72,10 @@ async fn run(file: &Path) -> ExitCode {
     };
     if let Some(failure) = &unexpected {
         tracing::error!(failure, "the listener has failed: the host stops");
+        // This stop has the same limit as one that was asked for.
+        stop.cancel();
     }
-    let stopped = tokio::select! {
-        stopped = shutdown::stop(host) => stopped,
-        () = signals.second() => Stopped::AtTheLimit,
-    };
+    let stopped = shutdown::stop(host).await;
     if stopped == Stopped::Clean && unexpected.is_none() { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) }
 }
 

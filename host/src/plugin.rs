@@ -13,5 +13,5 @@ mod loader;
 mod tasks;
 
 pub use generation::{Generation, GenerationSettings};
-pub use ledger::{CallEntry, LedgerView};
+pub use ledger::{CallEntry, Ledger, LedgerView};
 pub use loader::{Library, OpenError, Origin};

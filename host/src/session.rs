@@ -158,6 +158,16 @@ pub struct SessionView {
     pub cause: Option<String>,
 }
 
+impl SessionView {
+    /// What its registration waits for, in words; `None` where nothing is known to be in its way.
+    pub fn waits_for(&self) -> Option<String> {
+        match &self.holder {
+            Some(holder) => Some(format!("its key {} is held by {holder}", self.key)),
+            None => self.cause.clone(),
+        }
+    }
+}
+
 impl SessionSettings {
     /// The key that is to be held.
     pub fn key(&self, keys: &crate::cluster::Keys) -> String {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use plugin_api::component::Deactivation;
 use plugin_api::identity::Role;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::ShutdownConfig;
 use crate::lifecycle::State;
@@ -105,12 +106,16 @@ async fn mark_stopping(ending: &[Ending]) {
 /// Components let their work move elsewhere, while they still serve.
 async fn let_work_move(ending: &[Ending], grace: Duration) {
     let moving = ending.iter().filter(|ending| ending.alive.activated).filter_map(|ending| {
-        let generation = ending.alive.generation.as_ref()?;
+        let generation = ending.alive.generation.clone()?;
         let role = &ending.member.role;
+        // A task of its own: one that keeps its thread holds up neither the others nor the grace's clock.
+        let moving = tokio::spawn(async move { generation.component().on_stopping().await });
+        let moving = AbortOnDropHandle::new(moving);
         Some(async move {
-            match tokio::time::timeout(grace, generation.component().on_stopping()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%role, %error, "on_stopping failed"),
+            match tokio::time::timeout(grace, moving).await {
+                Ok(Ok(Ok(()))) => {}
+                Ok(Ok(Err(error))) => tracing::warn!(%role, %error, "on_stopping failed"),
+                Ok(Err(error)) => tracing::error!(%role, %error, "on_stopping could not be awaited"),
                 Err(_) => {
                     let grace = humantime::format_duration(grace);
                     tracing::warn!(%role, "its work has not moved elsewhere within {grace} (shutdown.grace)");
@@ -144,7 +149,7 @@ async fn drain_calls(ending: &[Ending], limit: Duration) {
 }
 
 /// Components end, dependents before what they depend on; those that do not depend on one another at the same time.
-async fn end_components(mut ending: Vec<Ending>, parts: &Parts, config: &ShutdownConfig) {
+async fn end_components(mut ending: Vec<Ending>, parts: &Arc<Parts>, config: &ShutdownConfig) {
     while !ending.is_empty() {
         let needed: BTreeSet<Role> = ending.iter().flat_map(dependencies).collect();
         let (mut later, mut now): (Vec<_>, Vec<_>) =
@@ -153,7 +158,17 @@ async fn end_components(mut ending: Vec<Ending>, parts: &Parts, config: &Shutdow
             // They depend on one another in a circle: no order is better than another.
             now = std::mem::take(&mut later);
         }
-        futures_util::future::join_all(now.into_iter().map(|ending| end(ending, parts, config))).await;
+        // In tasks of their own: one that keeps its thread holds up neither the others nor the limit's clock.
+        let ends = now.into_iter().map(|ending| {
+            let role = ending.member.role.clone();
+            let end = AbortOnDropHandle::new(tokio::spawn(end(ending, parts.clone(), config.limit)));
+            async move {
+                if let Err(error) = end.await {
+                    tracing::error!(%role, %error, "ending the component has failed");
+                }
+            }
+        });
+        futures_util::future::join_all(ends).await;
         ending = later;
     }
 }
@@ -165,10 +180,10 @@ fn dependencies(ending: &Ending) -> Vec<Role> {
     dependencies.iter().map(|dependency| dependency.role.clone()).filter(|role| role != own).collect()
 }
 
-async fn end(mut ending: Ending, parts: &Parts, config: &ShutdownConfig) {
+async fn end(mut ending: Ending, parts: Arc<Parts>, revoke_limit: Duration) {
     clear_away(&ending.member, &parts.served, &mut ending.alive, Deactivation::Stop).await;
     if let Some(session) = ending.alive.session.take() {
-        session.revoke(config.limit).await;
+        session.revoke(revoke_limit).await;
     }
     tracing::info!(role = %ending.member.role, "ended");
 }

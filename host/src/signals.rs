@@ -1,64 +1,125 @@
-//! SIGTERM and SIGINT: the first asks for a stop, the second ends it at once.
+//! SIGTERM and SIGINT: the first asks for a stop, the second ends it at once; so does the stop's limit.
+//!
+//! On a thread and a runtime of their own: a component that keeps every worker, or the very thread that stops the host,
+//! must keep neither a signal nor the end of the limit from being noticed.
 
 use std::io;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+
+use crate::cli;
+
+/// So much later than the limit the process is ended from here: a stop that has not ended by itself leaves at the limit, in
+/// good order, and needs a moment for that.
+const MARGIN: Duration = Duration::from_millis(250);
+
+/// How long the last line of the log may take: a full pipe that nobody reads must not keep the process.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// The signals of this process.
 pub struct Signals {
     stop: CancellationToken,
-    // One entry: what is sent after the second signal changes nothing.
-    second: mpsc::Receiver<()>,
-    _listener: AbortOnDropHandle<()>,
 }
 
 impl Signals {
-    /// Takes both signals over from the system's default.
+    /// Takes both signals over from the system's default, for the life of the process. From the first one on, or from the
+    /// moment that [`Signals::stop`] is cancelled, the process has this limit, whatever the rest of it does.
     ///
     /// # Errors
     ///
     /// The system's.
-    pub fn listen() -> io::Result<Self> {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    pub fn listen(limit: Duration) -> io::Result<Self> {
         let stop = CancellationToken::new();
-        let (again, second) = mpsc::channel(1);
-        let first = stop.clone();
-        let listener = tokio::spawn(async move {
-            loop {
-                let name = tokio::select! {
-                    _ = terminate.recv() => "SIGTERM",
-                    _ = interrupt.recv() => "SIGINT",
-                };
-                if first.is_cancelled() {
-                    tracing::warn!(signal = name, "a second signal: leaving at once");
-                    // Full where it was said before.
-                    let _ = again.try_send(());
-                } else {
-                    tracing::info!(signal = name, "asked to stop; a second signal ends at once");
-                    first.cancel();
-                }
-            }
-        });
-        Ok(Self { stop, second, _listener: AbortOnDropHandle::new(listener) })
+        let (ready, listening) = mpsc::channel();
+        let asked = stop.clone();
+        // It ends with the process: there is nothing to wait for.
+        thread::Builder::new().name("signals".to_owned()).spawn(move || listen(&asked, limit, &ready))?;
+        listening.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the signals has ended")))?;
+        Ok(Self { stop })
     }
 
-    /// Cancelled by the first signal.
+    /// Cancelled by the first signal. Whoever cancels it begins the stop's limit as a signal does.
     pub fn stop(&self) -> CancellationToken {
         self.stop.clone()
     }
+}
 
-    /// Returns at the second signal.
-    ///
-    /// # Cancel safety
-    ///
-    /// Nothing is lost.
-    pub async fn second(&mut self) {
-        if self.second.recv().await.is_none() {
-            // The listener lives as long as `self`.
-            std::future::pending::<()>().await;
+fn listen(stop: &CancellationToken, limit: Duration, ready: &mpsc::Sender<io::Result<()>>) {
+    let tell = |result| {
+        // Whoever asked waits for it.
+        let _ = ready.send(result);
+    };
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return tell(Err(error)),
+    };
+    runtime.block_on(async {
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => {
+                tell(Ok(()));
+                follow(terminate, interrupt, stop, limit).await;
+            }
+            (Err(error), _) | (_, Err(error)) => tell(Err(error)),
         }
+    });
+}
+
+/// Until the process is ended.
+async fn follow(mut terminate: Signal, mut interrupt: Signal, stop: &CancellationToken, limit: Duration) {
+    let mut deadline = None;
+    loop {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+            () = stop.cancelled(), if deadline.is_none() => {
+                deadline = Instant::now().checked_add(limit + MARGIN);
+                continue;
+            }
+            () = until(deadline) => {
+                leave(move || {
+                    let limit = humantime::format_duration(limit);
+                    tracing::error!(%limit, "a component keeps the stop from its end (shutdown.limit): leaving");
+                });
+            }
+        };
+        if stop.is_cancelled() {
+            leave(move || tracing::warn!(signal = name, "a second signal: leaving at once"));
+        }
+        stop.cancel();
+        // Elsewhere: writing the log may block.
+        drop(say(move || tracing::info!(signal = name, "asked to stop; a second signal ends at once")));
     }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends the process. Sessions run out by themselves.
+fn leave(last_words: impl FnOnce() + Send + 'static) -> ! {
+    // It fails where they were not said in time, or could not be.
+    let _ = say(last_words).recv_timeout(LAST_WORDS);
+    std::process::exit(cli::FAILED.into())
+}
+
+/// Writes to the log on a thread of its own; what is returned tells when that is done.
+fn say(words: impl FnOnce() + Send + 'static) -> mpsc::Receiver<()> {
+    let (done, said) = mpsc::channel();
+    let speak = move || {
+        words();
+        // Nobody waits for it any more.
+        let _ = done.send(());
+    };
+    // Without a thread for it the words go unsaid.
+    let _ = thread::Builder::new().name("last-words".to_owned()).spawn(speak);
+    said
 }

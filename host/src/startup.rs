@@ -206,7 +206,9 @@ impl<'a, Done> Start<'a, Done> {
 async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
     let (member, parts) = (start.member, start.parts);
     let failures = start.alive.failures.sender();
-    let metadata = start.alive.metadata.get_or_insert_with(|| parts.metadata_of(&member.role)).clone();
+    // Anew for each life: a component that is started again may not write before it is activated either, although its
+    // session is held all the while.
+    let metadata = start.alive.metadata.insert(parts.metadata_of(&member.role)).clone();
     let settings = GenerationSettings {
         role: member.role.clone(),
         generation: member.lifecycle.status().generation,

@@ -138,7 +138,7 @@ fn mistakes_of<C: DeserializeOwned>(config: &str) -> Vec<ConfigMistake> {
     loop {
         let Err(error) = serde_path_to_error::deserialize::<_, C>(table.clone()) else { break };
         let path = error.path().to_string();
-        let text = error.inner().to_string().trim().to_owned();
+        let text = error.inner().message().to_owned();
         let named = text.split('`').nth(1).unwrap_or_default().to_owned();
         let key = if path == "." || path.is_empty() { named } else { path };
         let top = key.split(['.', '[']).next().unwrap_or_default().to_owned();

@@ -88,3 +88,25 @@ fn the_shipped_files_have_no_mistakes() {
         assert_ne!(code, 64, "{name}: {stderr}");
     }
 }
+
+#[test]
+fn check_finds_what_only_the_plugin_knows() {
+    let other_role = "[component.alpha]\nplugin = 'rootcoord'\n";
+    let other_version = "[component.beta]\nplugin = 'probe_plugin'\nversion = '>=2'\n[component.beta.config]\n";
+    let (_directory, path) = file(&format!("{other_role}{other_version}"));
+    let (code, stdout, _) = run(&["check", "--config", &path], &[]);
+    assert!(code == 1 && stdout.contains("alpha: refused:") && stdout.contains("beta: refused:"), "{code} {stdout}");
+
+    let (_directory, path) = file("[component.querynode]\n[component.querynode.config]\nparallel_searches = 0\n");
+    let variable = ("COMPONENTHOST_COMPONENT_QUERYNODE_CONFIG_DATA_DIR", "x");
+    for arguments in [&["--config", path.as_str()][..], &["check", "--config", path.as_str()]] {
+        let (code, stdout, stderr) = run(arguments, &[variable]);
+        let text = stdout + &stderr;
+        for part in [
+            format!("{path}:3: component.querynode.config.parallel_searches: "),
+            format!("{}: component.querynode.config.data_dir: unknown field", variable.0),
+        ] {
+            assert!(code == 64 && text.contains(&part), "{part:?} is not in {code} {text}");
+        }
+    }
+}

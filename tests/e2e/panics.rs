@@ -108,6 +108,28 @@ async fn a_panic_in_activate_is_survived() {
 }
 
 #[tokio::test]
+async fn a_component_that_never_started_is_told_of_by_its_host() {
+    let cluster = Cluster::start().await;
+    let switch = switch();
+    let config = cluster.config().set("supervision.quarantine_after", 1);
+    let host = cluster.host(config.probe("alpha", faulty("new", "fail", switch.path()))).await;
+    let address = host.address().await;
+    let call = |method: &str| {
+        let arguments = ["call", "alpha", method, "--address", &address];
+        let output = std::process::Command::new(tests::binary::binary()).args(arguments).output();
+        let output = output.expect("the program can be started");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    eventually(LIMIT, || async {
+        let text = call("Probe/Echo");
+        holds(text.contains("reason: QUARANTINED") && text.contains("its constructor"), text)
+    })
+    .await;
+    let states = call("Host/GetComponentStates");
+    assert!(states.contains("Abnormal"), "{states}");
+}
+
+#[tokio::test]
 async fn a_start_that_hangs_is_ended_at_its_limit() {
     let cluster = Cluster::start().await;
     let switch = switch();

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use probe_plugin::v1::{CallKind, EchoRequest};
+use probe_plugin::v1::{BlockRequest, CallKind, EchoRequest};
 use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use proto::rootcoord::v1::{AllocIdRequest, AllocTimestampRequest};
 use tests::cluster::free_address;
 use tests::probe::{call, calling, coordinator, held, hold, reaches};
-use tests::{Cluster, LIMIT, eventually, holds, within};
+use tests::{Cluster, Host, HostConfig, LIMIT, eventually, holds, within};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -136,10 +136,7 @@ async fn a_stop_ends_within_its_limit_whatever_hangs() {
     let mut hanging = coordinator();
     let hang = serde_json::json!({ "how": "hang" });
     hanging["faults"] = serde_json::json!({ "on_stopping": hang, "deactivate": hang, "stop": hang });
-    let config =
-        cluster.config().set("shutdown.limit", "4s").set("shutdown.grace", "500ms").set("shutdown.drain", "500ms");
-    let config = config.set("component.alpha.deactivate_timeout", "500ms").set("component.alpha.stop_timeout", "500ms");
-    let host = cluster.host(config.probe("alpha", hanging)).await;
+    let host = cluster.host(short_stop(&cluster).probe("alpha", hanging)).await;
     let probe = host.healthy().await.probe("alpha").await;
     let mut caller = probe.clone();
     let running = tokio::spawn(async move { caller.hold(hold("k")).await });
@@ -149,6 +146,93 @@ async fn a_stop_ends_within_its_limit_whatever_hangs() {
     host.stop().await;
     assert!(begin.elapsed() < Duration::from_secs(6), "ended after {:?}", begin.elapsed());
     within(LIMIT, running).await.expect("no panic").expect_err("the call was cut");
+}
+
+/// Waits for the end of a host whose stop may take four seconds.
+async fn ends_at_its_limit(host: &Host) {
+    let begin = Instant::now();
+    let status = host.ended().await;
+    assert!(begin.elapsed() < Duration::from_secs(6), "ended after {:?}", begin.elapsed());
+    assert!(!status.success(), "not everything has ended");
+}
+
+fn short_stop(cluster: &Cluster) -> HostConfig {
+    let config = cluster.config().set("shutdown.grace", "500ms").set("shutdown.drain", "500ms");
+    let config = config.set("component.alpha.deactivate_timeout", "500ms").set("component.alpha.stop_timeout", "500ms");
+    config.set("shutdown.limit", "4s")
+}
+
+#[tokio::test]
+async fn a_stop_ends_within_its_limit_where_a_component_keeps_the_thread() {
+    let cluster = Cluster::start().await;
+    let mut blocking = coordinator();
+    blocking["faults"] = serde_json::json!({ "stop": { "how": "block" } });
+    let host = cluster.host(short_stop(&cluster).probe("alpha", blocking)).await;
+    host.healthy().await;
+    host.terminate();
+    ends_at_its_limit(&host).await;
+}
+
+/// A component that keeps its thread in this method does not keep another's session.
+async fn others_end_while_one_keeps_its_thread_in(method: &str) {
+    let cluster = Cluster::start().await;
+    let mut blocking = coordinator();
+    blocking["faults"] = serde_json::json!({ method: { "how": "block" } });
+    // The lease outlives the test: a session that is gone was given up.
+    let config = cluster.config().set("session.ttl", "60s").set("shutdown.grace", "500ms");
+    let host = cluster.host(config.probe("alpha", blocking).probe("beta", coordinator())).await;
+    host.healthy().await;
+    host.terminate();
+    eventually(LIMIT, || async {
+        let sessions = cluster.sessions("beta").await;
+        holds(sessions.is_empty(), sessions)
+    })
+    .await;
+    host.assert_running();
+}
+
+#[tokio::test]
+async fn others_end_while_a_component_keeps_its_thread_in_stop() {
+    others_end_while_one_keeps_its_thread_in("stop").await;
+}
+
+#[tokio::test]
+async fn others_end_while_a_component_keeps_its_thread_in_on_stopping() {
+    others_end_while_one_keeps_its_thread_in("on_stopping").await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_within_its_limit_where_every_worker_is_kept() {
+    let cluster = Cluster::start().await;
+    let host = cluster.host(short_stop(&cluster).probe("alpha", coordinator())).await;
+    let probe = host.healthy().await.probe("alpha").await;
+    let workers = std::thread::available_parallelism().expect("a number of processors").get();
+    for _ in 0..4 * workers {
+        let mut caller = probe.clone();
+        tokio::spawn(async move { caller.block(BlockRequest { ms: 60_000 }).await });
+    }
+    eventually(LIMIT, || async {
+        // Nobody is left to answer.
+        let answer = tokio::time::timeout(Duration::from_millis(300), host.get("/livez")).await;
+        holds(answer.is_err(), answer.map(|answer| answer.status))
+    })
+    .await;
+    host.terminate();
+    ends_at_its_limit(&host).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once_where_a_component_keeps_the_thread() {
+    let cluster = Cluster::start().await;
+    let mut blocking = coordinator();
+    blocking["faults"] = serde_json::json!({ "stop": { "how": "block" } });
+    let host = cluster.host(cluster.config().probe("alpha", blocking)).await;
+    host.healthy().await;
+    host.terminate();
+    host.logged(|line| line.message() == "life" && line.text("method").as_deref() == Some("Stop")).await;
+    let begin = Instant::now();
+    host.stop().await;
+    assert!(begin.elapsed() < Duration::from_secs(2), "ended after {:?}", begin.elapsed());
 }
 
 #[tokio::test]
@@ -162,6 +246,45 @@ async fn a_second_signal_ends_at_once() {
     let begin = Instant::now();
     host.stop().await;
     assert!(begin.elapsed() < Duration::from_secs(2), "ended after {:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn blocked_workers_hold_up_neither_signal() {
+    let cluster = Cluster::start().await;
+    let config =
+        cluster.config().set("shutdown.limit", "3s").set("shutdown.grace", "0s").set("shutdown.drain", "500ms");
+    let config = config.set("component.alpha.deactivate_timeout", "500ms").set("component.alpha.stop_timeout", "500ms");
+    let host = cluster.host(config.probe("alpha", coordinator())).await;
+    let probe = host.healthy().await.probe("alpha").await;
+    let limited = Instant::now();
+    block_all_workers(&host, &probe).await;
+    host.terminate();
+    assert!(!host.ended().await.success(), "the limit was over");
+    assert!(limited.elapsed() < Duration::from_secs(15), "ended after {:?}", limited.elapsed());
+
+    let probe = host.restart().await.healthy().await.probe("alpha").await;
+    block_all_workers(&host, &probe).await;
+    host.terminate();
+    host.logged(|line| line.message().starts_with("asked to stop")).await;
+    let second = Instant::now();
+    host.stop().await;
+    assert!(second.elapsed() < Duration::from_secs(2), "ended after {:?}", second.elapsed());
+}
+
+/// Makes the probe block every worker of its host for a minute, and waits until nothing answers any more.
+async fn block_all_workers(host: &tests::Host, probe: &tests::client::Probe) {
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    // More than there are workers: a blocked call may be polled where another one waits.
+    for _ in 0..workers * 2 {
+        let mut caller = probe.clone();
+        tokio::spawn(async move { caller.block(BlockRequest { ms: 60_000 }).await });
+    }
+    let address = host.admin_address().await;
+    eventually(LIMIT, || async {
+        let answer = tokio::time::timeout(Duration::from_millis(500), tests::admin::get(&address, "/livez")).await;
+        holds(answer.is_err(), "it answers")
+    })
+    .await;
 }
 
 #[tokio::test]

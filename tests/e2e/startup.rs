@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use probe_plugin::v1::{CallKind, CallRequest, EchoRequest, Empty};
+use probe_plugin::v1::{CallKind, CallRequest, EchoRequest, Empty, SpawnRequest, TaskKind};
 use serde_json::{Value, json};
 use tests::probe::{call, calling, calling_nodes, coordinator, node, reaches};
 use tests::{Cluster, LIMIT, eventually, holds, within};
@@ -175,6 +175,27 @@ async fn a_key_that_another_holds_is_waited_for() {
         holds(view["serving_step"]["number"] == 4 && says_who(&view), view)
     })
     .await;
+    let (health, address) = (second.get("/healthz").await, first.address().await);
+    assert!(health.body.contains("step 4") && health.body.contains(&address), "who holds it: {health:?}");
     first.stop().await;
     second.healthy().await;
+}
+
+#[tokio::test]
+async fn a_write_in_start_is_fenced_at_a_restart_too() {
+    let cluster = Cluster::start().await;
+    let mut config = coordinator();
+    config["write_in_start"] = json!(true);
+    let host = cluster.probe("alpha", config).await;
+    let mut probe = host.healthy().await.probe("alpha").await;
+    let panicking = TaskKind::Panicking.into();
+    probe.spawn(SpawnRequest { name: "t".into(), kind: panicking }).await.expect("an answer");
+    eventually(LIMIT, || async {
+        let view = host.component("alpha").await;
+        holds(view["restarts"] == 1 && view["state_code"] == "Healthy", view)
+    })
+    .await;
+    let noted = host.log().into_iter().filter(|line| line.text("method").as_deref() == Some("Wrote"));
+    let noted: Vec<_> = noted.filter_map(|line| line.text("detail")).collect();
+    assert_eq!(noted, ["Some(Fenced)", "Some(Fenced)"]);
 }

@@ -8,7 +8,7 @@ use proto::rootcoord::v1::AllocIdRequest;
 use serde_json::{Value, json};
 use tests::Cluster;
 use tests::border::Bordered;
-use tests::probe::{call, calling, coordinator, reaches};
+use tests::probe::{call, calling, coordinator, faulty, reaches};
 
 #[tokio::test]
 async fn several_plugins_are_linked_into_one_host() {
@@ -42,4 +42,14 @@ async fn each_linked_plugin_is_its_own() {
         let descriptor = component.component().descriptor().expect("a descriptor");
         assert_eq!((plugin.package, descriptor.role.map(String::from).as_deref()), (role, Some(role)));
     }
+}
+
+#[tokio::test]
+async fn a_linked_constructors_error_is_told() {
+    let cluster = Cluster::start().await;
+    let switch = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    let config = cluster.config().linked("alpha", "probe-plugin", faulty("new", "fail", switch.path()));
+    let host = cluster.spawn_program(Path::new(env!("CARGO_BIN_EXE_linked-host")), config, &[]);
+    let view = host.in_state("alpha", "Abnormal").await;
+    assert!(view["cause"].as_str().is_some_and(|cause| cause.contains("fails as configured")), "{view}");
 }

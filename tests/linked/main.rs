@@ -36,7 +36,7 @@ fn main() -> ExitCode {
 async fn run(file: &Path) -> Result<(), Box<dyn Error>> {
     let config = Config::load(file)?;
     let telemetry = Telemetry::start(&config.telemetry)?;
-    let signals = Signals::listen()?;
+    let signals = Signals::listen(config.shutdown.limit)?;
     let stop = signals.stop();
     let host = Host::start(config, &LINKED, telemetry.plugin_level(), &stop).await?;
     stop.cancelled().await;

@@ -16,17 +16,20 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use futures_util::stream;
+use http::uri::PathAndQuery;
 use plugin_api::identity::{Role, ServerId};
+use plugin_api::refusal::Refusal;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tonic::client::Grpc;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
+use tonic_prost::ProstCodec;
 
 pub use failure::CallError;
 
 use crate::config::Config;
 use crate::etcd::EtcdConfig;
-use crate::wire::{self, Addressee};
+use crate::wire::Addressee;
 use codec::DynamicCodec;
 
 /// The most that connecting may take; `--timeout` counts for each of the steps as well.
@@ -81,7 +84,7 @@ pub struct CallArguments {
     /// How long the call may last, and each step before it
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub timeout: Duration,
-    /// Wait so long for a host with the role, and let the called component wait so long for what it depends on
+    /// Wait so long for a host with the role to be registered
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub wait: Option<Duration>,
 }
@@ -116,9 +119,19 @@ pub async fn call(arguments: &CallArguments, out: &mut (dyn Write + Send)) -> Re
     let services = limited(arguments, "asking for the types", reflection::services(channel.clone()))
         .await?
         .map_err(|source| CallError::Reflection { address: target.address.clone(), source })?;
-    let method = method::find(&services, &arguments.role, &arguments.method)?;
+    let method = match method::find(&services, &arguments.role, &arguments.method) {
+        Ok(method) => method,
+        Err(unknown) if services.iter().any(|service| method::is_of(service, arguments.role.as_str())) => {
+            return Err(unknown);
+        }
+        // A component that has never started has told nobody its types; its host knows how it stands.
+        Err(unknown) => {
+            let refused = limited(arguments, CALL, refusal(arguments, &target.addressee, channel)).await?;
+            return Err(refused.map_or(unknown, |status| CallError::Refused(Box::new(status))));
+        }
+    };
     let messages = message::parse(&text, &method)?;
-    let request = request(arguments, &target.addressee, messages);
+    let request = request(arguments, &target.addressee, stream::iter(messages));
     let since = Instant::now();
     let sent = limited(arguments, CALL, send(channel, method, request, out)).await?;
     sent.map_err(|error| match error {
@@ -187,16 +200,23 @@ async fn connect(address: &str) -> Result<Channel, CallError> {
 
 type Messages = stream::Iter<std::vec::IntoIter<DynamicMessage>>;
 
-fn request(arguments: &CallArguments, addressee: &Addressee, messages: Vec<DynamicMessage>) -> Request<Messages> {
-    let mut request = Request::new(stream::iter(messages));
+fn request<T>(arguments: &CallArguments, addressee: &Addressee, messages: T) -> Request<T> {
+    let mut request = Request::new(messages);
     request.set_timeout(arguments.timeout);
     let mut headers = std::mem::take(request.metadata_mut()).into_headers();
     addressee.write(&mut headers);
-    if let Some(wait) = arguments.wait {
-        wire::set_wait(&mut headers, wait);
-    }
     *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
     request
+}
+
+/// The refusal with which the host answers any call of the role, where it refuses them all.
+async fn refusal(arguments: &CallArguments, addressee: &Addressee, channel: Channel) -> Option<Status> {
+    let mut grpc = Grpc::new(channel);
+    grpc.ready().await.ok()?;
+    // No service has this name: only the metadata says who is meant.
+    let path = PathAndQuery::from_static("/componenthost/State");
+    let answer = grpc.unary(request(arguments, addressee, ()), path, ProstCodec::<(), ()>::default()).await;
+    answer.err().filter(|status| Refusal::from_status(status).is_some())
 }
 
 /// Sends every kind of call as a stream of requests with a stream of answers: on the wire they are the same.

@@ -11,12 +11,12 @@ use clap::Args;
 use plugin_api::error::chain;
 use plugin_api::identity::Role;
 
-use crate::config::{Config, Mistakes};
+use crate::config::{Config, EXIT_CODE, Mistakes};
 
 /// Report every mistake in a configuration, and every plugin that would be refused, without starting
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Exit codes: 0 nothing is wrong, 1 a plugin would be refused, 64 mistakes in the configuration."
+    after_help = "Exit codes: 0 nothing is wrong, 1 a plugin would be refused, 64 mistakes in the configuration and nothing else."
 )]
 pub struct CheckArguments {
     /// The configuration
@@ -36,16 +36,29 @@ impl CheckArguments {
 }
 
 /// What the gate says of one component: what it found, or why it refuses.
-pub type Verdict = Result<String, Box<dyn Error + Send + Sync>>;
+#[derive(Debug)]
+pub enum Verdict {
+    /// It would be started: what was found.
+    Fits(String),
+    /// Its plugin is refused.
+    Refused(Box<dyn Error + Send + Sync>),
+    /// Its own configuration has mistakes.
+    Mistaken(Box<dyn Error + Send + Sync>),
+}
 
 /// Prints all verdicts and says with which code to exit.
 pub fn report(verdicts: &[(Role, Verdict)], out: &mut dyn Write) -> u8 {
     let mut code = 0;
     for (role, verdict) in verdicts {
         let line = match verdict {
-            Ok(found) => format!("{role}: ok: {found}"),
-            Err(error) => {
+            Verdict::Fits(found) => format!("{role}: ok: {found}"),
+            Verdict::Refused(error) => {
                 code = super::FAILED;
+                format!("{role}: refused: {}", chain(error.as_ref()))
+            }
+            Verdict::Mistaken(error) => {
+                // As at a start: where a plugin is refused too, it is that.
+                code = if code == super::FAILED { code } else { EXIT_CODE };
                 format!("{role}: refused: {}", chain(error.as_ref()))
             }
         };
@@ -63,9 +76,20 @@ mod tests {
     fn one_refusal_among_many_fails_the_check() {
         let role = |name: &str| Role::new(name).expect("a role");
         let mut out = Vec::new();
-        let verdicts = [(role("a"), Err("no such file".into())), (role("b"), Ok("/p/libb.so".to_owned()))];
+        let fits = (role("b"), Verdict::Fits("/p/libb.so".to_owned()));
+        let verdicts = [(role("a"), Verdict::Refused("no such file".into())), fits];
         assert_eq!(report(&verdicts, &mut out), 1);
         assert_eq!(String::from_utf8_lossy(&out), "a: refused: no such file\nb: ok: /p/libb.so\n");
         assert_eq!(report(&verdicts[1..], &mut Vec::new()), 0);
+    }
+
+    #[test]
+    fn mistakes_alone_are_told_from_refusals() {
+        let role = |name: &str| Role::new(name).expect("a role");
+        let mistaken = || (role("a"), Verdict::Mistaken("a.toml:1: x".into()));
+        let refused = || (role("b"), Verdict::Refused("no such file".into()));
+        assert_eq!(report(&[mistaken()], &mut Vec::new()), 64);
+        assert_eq!(report(&[mistaken(), refused()], &mut Vec::new()), 1);
+        assert_eq!(report(&[refused(), mistaken()], &mut Vec::new()), 1);
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn read_all(layers: &Layers, mistakes: &mut Vec<Mistake>) -> BTreeMap
             }
             Err(invalid) => {
                 let lower = name.to_ascii_lowercase();
-                let text = if names.contains(&lower) {
+                let text = if lower != *name && names.contains(&lower) {
                     format!(
                         "differs from component.{lower} in upper and lower case only; a role is in lower case, once"
                     )

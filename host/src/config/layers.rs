@@ -12,7 +12,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 
-use super::mistake::{Mistake, Place, Problem};
+use super::mistake::{Mistake, Place, Places, Problem};
 use super::section::Section;
 use super::variable::{self, PREFIX, Variable, meanings, resolve, scalar, variable_of};
 
@@ -121,6 +121,20 @@ impl Layers {
     pub(super) fn place_of(&self, key: &str) -> Place {
         let variable = self.variables.iter().find(|variable| variable.rest == key.replace('.', "_"));
         variable.map_or_else(|| self.in_file(&split(key)), |variable| Place::Variable(variable.name.clone()))
+    }
+
+    /// The places of all keys of a top-level table, the variables' among them.
+    pub(super) fn places(&self, table: &str) -> Places {
+        let below = |path: &&Vec<String>| path.first().is_some_and(|first| first == table);
+        let in_file = self.lines.keys().filter(below).map(|path| (path.clone(), self.in_file(path)));
+        let in_environment = self.variables.iter().filter_map(|variable| {
+            let (role, key) = variable.rest.strip_prefix("component_")?.split_once("_config_")?;
+            let path = ["component", role, "config", key].map(str::to_owned).to_vec();
+            Some((path, Place::Variable(variable.name.clone())))
+        });
+        // The environment's go before the file's, as their values do.
+        let whole = (vec![table.to_owned()], self.in_file(&[table.to_owned()]));
+        Places(std::iter::once(whole).chain(in_file).chain(in_environment).collect())
     }
 
     /// The names below `[component]`, in the file and in variables' names.

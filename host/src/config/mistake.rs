@@ -1,5 +1,6 @@
 //! A mistake in the configuration: where it is, which key, what was expected and what was found.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -35,6 +36,18 @@ pub enum Place {
     },
     /// A variable of the environment.
     Variable(String),
+}
+
+/// Where the user wrote the keys of a table, by their path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places(pub(super) BTreeMap<Vec<String>, Place>);
+
+impl Places {
+    /// The place of a dotted key: its own, or that of the nearest table around it; `None` where the user wrote neither.
+    pub fn of(&self, key: &str) -> Option<&Place> {
+        let path: Vec<String> = key.split(['.', '[']).map(str::to_owned).collect();
+        (1..=path.len()).rev().find_map(|length| self.0.get(&path[..length]))
+    }
 }
 
 /// What is wrong.

@@ -44,7 +44,8 @@ fn default_with_rootcoord() -> Config {
 #[test]
 fn the_reference_is_the_defaults_and_names_every_key() {
     let file = shipped("reference.toml");
-    assert_eq!(Config::load_with(&file, []), Ok(default_with_rootcoord()));
+    let loaded = Config::load_with(&file, []).expect("it loads");
+    assert_eq!(Config { places: Places::default(), ..loaded }, default_with_rootcoord());
     let text = std::fs::read_to_string(file).expect("the reference");
     let named = keys(&text.parse().expect("TOML"));
     let known = keys(&toml::Table::try_from(default_with_rootcoord()).expect("the defaults"));
@@ -165,6 +166,18 @@ fn no_component_is_a_mistake() {
 }
 
 #[test]
+fn the_places_of_authors_keys_are_known() {
+    let text = "[component.a]\n[component.a.config]\nx = 1\n[component.a.config.deep]\ny = 2\n";
+    let config = parse(text, &[("COMPONENTHOST_COMPONENT_B_CONFIG_X_Y", "1")]).expect("no mistakes");
+    let place = |key| config.places.of(key).map(ToString::to_string).unwrap_or_default();
+    assert_eq!(place("component.a.config.x"), "a.toml:3");
+    assert_eq!(place("component.a.config.deep.y[2].z"), "a.toml:5");
+    assert_eq!(place("component.a.config.missing"), "a.toml:2");
+    assert_eq!(place("component.b.config.x_y"), "COMPONENTHOST_COMPONENT_B_CONFIG_X_Y");
+    assert_eq!(place("component.b.config.other"), "a.toml:1");
+}
+
+#[test]
 fn a_role_twice_and_a_role_in_capitals_are_refused() {
     let twice = parse("[component.a]\n\n[component.a]\n", &[]).expect_err("twice").to_string();
     assert!(twice.contains("a.toml:3: not valid TOML: duplicate key"), "{twice}");
@@ -172,6 +185,8 @@ fn a_role_twice_and_a_role_in_capitals_are_refused() {
     assert!(capitals.contains("a.toml:2: component.RootCoord: differs from component.rootcoord"), "{capitals}");
     let alone = parse("[component.RootCoord]", &[]).expect_err("no role").to_string();
     assert!(alone.contains("'RootCoord' is no role"), "{alone}");
+    let reserved = parse("[component.id]", &[]).expect_err("no role").to_string();
+    assert!(reserved.contains("'id' is no role"), "{reserved}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use plugin_api::error::Error;
 use plugin_api::identity::Role;
 use plugin_api::metadata::{MetadataAnswer, MetadataEvent, MetadataRequest};
 use plugin_api::peers::{Peer, PeerEvent};
-use plugin_api::refusal::Refusal;
+use plugin_api::refusal::{Reason, Refusal};
 use tonic::body::Body;
 use tower::ServiceExt as _;
 use tracing::Level;
@@ -106,4 +106,51 @@ impl ChannelSide for OwnedLink {
     fn stop(&self) {
         self.0.stop();
     }
+}
+
+/// The host's side of a component that is only asked what it is: nothing of a host is there.
+pub(super) struct Nobody;
+
+impl Nobody {
+    fn refusal() -> Refusal {
+        Refusal::new(Reason::HostStopping, "this component is not started: it is only asked what it is")
+    }
+}
+
+#[async_trait]
+impl HostSide for Nobody {
+    fn channel(&self, _: Target) -> Arc<dyn ChannelSide> {
+        Arc::new(Self)
+    }
+
+    fn peers(&self, _: &Role) -> Result<Vec<Peer>, Error> {
+        Err(refused(Self::refusal()))
+    }
+
+    fn watch_peers(&self, _: &Role) -> Result<BoxStream<'static, PeerEvent>, Error> {
+        Err(refused(Self::refusal()))
+    }
+
+    async fn metadata(&self, _: MetadataRequest) -> Result<MetadataAnswer, Error> {
+        Err(refused(Self::refusal()))
+    }
+
+    fn watch_metadata(&self, _: String) -> Result<BoxStream<'static, MetadataEvent>, Error> {
+        Err(refused(Self::refusal()))
+    }
+
+    fn spawn(&self, _: &str, _: SpawnedTask) -> Box<dyn Fn() + Send + Sync> {
+        Box::new(|| ())
+    }
+
+    fn log(&self, _: &FfiRecord<'_>) {}
+}
+
+#[async_trait]
+impl ChannelSide for Nobody {
+    async fn call(&self, _: Request<Body>) -> Response<Body> {
+        Self::refusal().into_status().into_http()
+    }
+
+    fn stop(&self) {}
 }

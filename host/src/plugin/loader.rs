@@ -4,16 +4,20 @@
 //! library has handed out may live as long as the process.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use abi_stable::std_types::{RResult, RStr};
 use plugin_api::border::message::{decode, encode};
 use plugin_api::border::root::Fingerprint;
 use plugin_api::border::v1::component::{CreateSettings, LifeError};
 use plugin_api::border::v1::{HostV1, LoadedComponent};
+use plugin_api::descriptor::Descriptor;
 use plugin_api::error::Error;
 use plugin_api::export::{ConfigMistake, Plugin};
+use plugin_api::identity::Role;
+use tokio::runtime::Handle;
 
+use super::asked::Nobody;
 use super::copy::{CopyError, PrivateCopy, private_copy};
 use super::gate::agreement::{Agreed, Interface, agree};
 use super::gate::first_look::{OWN_PROGRAM, first_look};
@@ -150,6 +154,18 @@ impl Library {
             RResult::ROk(component) => Ok(LoadedComponent::new(component)),
             RResult::RErr(message) => Err(decode(&message).map_err(LifeError::Failed)?),
         }
+    }
+
+    /// What a component of that configuration says of itself. It is made for this alone, and not started.
+    ///
+    /// # Errors
+    ///
+    /// As the author's constructor, its panic among them.
+    pub fn descriptor(&self, role: &Role, config: &str) -> Result<Descriptor, LifeError> {
+        let settings =
+            CreateSettings { role: role.clone(), generation: 0, log_level: 0, linked: self.origin.is_none() };
+        let host = HostV1::new(Arc::new(Nobody), Handle::current());
+        self.create(config, host, &settings)?.descriptor()
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -218,17 +218,14 @@ impl http_body::Body for Counted {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.ended = !matches!(frame, Some(Ok(_)));
-            return Poll::Ready(frame);
+        // First: a stream that always has more to say would never be cut.
+        if self.cut.as_mut().poll(context).is_ready() {
+            self.ended = true;
+            return Poll::Ready(Some(Err(cut_off())));
         }
-        match self.cut.as_mut().poll(context) {
-            Poll::Ready(()) => {
-                self.ended = true;
-                Poll::Ready(Some(Err(cut_off())))
-            }
-            Poll::Pending => Poll::Pending,
-        }
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        self.ended = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -248,5 +245,30 @@ impl Service<Request<axum::body::Body>> for Dispatch {
     fn call(&mut self, request: Request<axum::body::Body>) -> Self::Future {
         let dispatch = self.clone();
         Box::pin(async move { Ok(Self::call(&dispatch, request.map(Body::new)).await) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+    use crate::plugin::Ledger;
+
+    #[tokio::test]
+    async fn a_stream_that_always_has_more_is_cut() {
+        let more = || Ok::<_, Status>(Frame::data(Bytes::from_static(b"more")));
+        let endless = StreamBody::new(futures_util::stream::repeat_with(more));
+        let cut = CancellationToken::new();
+        let mut answer = Counted {
+            body: Body::new(endless),
+            cut: Box::pin(cut.clone().cancelled_owned()),
+            ended: false,
+            _entry: Ledger::new().call(),
+        };
+        assert!(matches!(answer.frame().await, Some(Ok(_))));
+        cut.cancel();
+        assert!(matches!(answer.frame().await, Some(Err(_))));
+        assert!(answer.frame().await.is_none(), "said once");
     }
 }

@@ -68,7 +68,9 @@ impl Served {
     /// These components, none of them started.
     pub fn new(members: impl IntoIterator<Item = (Role, watch::Receiver<Status>)>) -> Self {
         let members = members.into_iter().map(|(role, status)| (role, Member { status, serving: None })).collect();
-        let table = Table { members, ..Table::default() };
+        let mut table = Table { members, ..Table::default() };
+        // The host's own services are there before any component is, and tell how those stand that never start.
+        table.reflection = reflection(&table);
         Self { table: Arc::new(ArcSwap::from_pointee(table)), change: Arc::default() }
     }
 

@@ -4,6 +4,7 @@
 //! driver is in `keeper`. One thing is done at a time. Whatever goes wrong, the way back is the same: read the key, see whose
 //! it is, ask for the old lease where there is one, and register again.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use plugin_api::peers::Registration;
@@ -144,6 +145,8 @@ pub struct Lease {
     key: String,
     state: State,
     lease: Option<Granted>,
+    /// All leases that this process was ever granted: a key of its id under any other one is not its own.
+    granted: BTreeSet<i64>,
     /// Nothing is done before this moment.
     not_before: BootTime,
     failures: u32,
@@ -160,6 +163,7 @@ impl Lease {
             key,
             state: State::ClearingFormer,
             lease: None,
+            granted: BTreeSet::new(),
             not_before: now,
             failures: 0,
             random: fastrand::Rng::with_seed(seed),
@@ -229,6 +233,7 @@ impl Lease {
             (State::ClearingFormer, Event::FormerCleared) | (State::Clearing { .. }, Event::Cleared) => {}
             (State::Reading | State::Blocked { .. }, Event::Read(reading)) => self.judge(reading, now),
             (State::Granting, Event::Granted { lease_id, ttl, sent }) => {
+                self.granted.insert(lease_id);
                 self.lease = Some(Granted::new(lease_id, ttl, sent));
                 self.state = State::Putting;
             }
@@ -282,10 +287,14 @@ impl Lease {
         };
         self.state = match self.own.owner_of(&found) {
             Owner::Us if self.lease.is_some_and(|lease| lease.id == found.lease_id) => State::Asking(Some(found)),
-            // The put of a lease that was given up, or lost its answer.
-            Owner::Us => State::Clearing { lease_id: Some(found.lease_id), mod_revision: found.mod_revision },
+            // The put of a lease that was given up, or lost its answer; or one without a lease, which no host makes.
+            Owner::Us if found.lease_id == 0 || self.granted.contains(&found.lease_id) => {
+                State::Clearing { lease_id: Some(found.lease_id), mod_revision: found.mod_revision }
+            }
             Owner::OurFormerProcess => State::Clearing { lease_id: None, mod_revision: found.mod_revision },
-            Owner::Other => {
+            // Our id under a lease that was never ours: etcd has lost its data and given the id out again, and its holder
+            // may be alive.
+            Owner::Us | Owner::Other => {
                 let holder = found.holder();
                 self.show_holder(&holder, now);
                 match self.lease {
@@ -611,6 +620,27 @@ mod tests {
         assert_eq!((driven.step(), driven.state()), (Step::Drop(5), "held_by_other"));
         driven.on(Event::Dropped);
         assert_eq!((driven.step(), driven.lease.lease_id()), (Step::AskHolder(6), None));
+    }
+
+    #[test]
+    fn our_id_under_a_lease_that_was_never_ours_is_another_holder() {
+        let mut driven = Driven::new();
+        driven.on(Event::FormerCleared);
+        driven.on(Event::Read(there(found(7, 6, 2), 3)));
+        assert_eq!((driven.step(), driven.state()), (Step::AskHolder(6), "held_by_other"));
+
+        let mut driven = Driven::held();
+        driven.on(Event::Seen(there(found(7, 6, 11), 12)));
+        driven.on(Event::Read(there(found(7, 6, 11), 12)));
+        assert_eq!((driven.step(), driven.state()), (Step::Drop(5), "held_by_other"));
+    }
+
+    #[test]
+    fn our_key_without_a_lease_is_put_anew() {
+        let mut driven = Driven::held();
+        driven.on(Event::Seen(there(found(7, 0, 10), 12)));
+        driven.on(Event::Read(there(found(7, 0, 10), 12)));
+        assert_eq!(driven.step(), Step::Clear { lease_id: Some(0), mod_revision: 10 });
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub struct Found {
 /// Whose a key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// This process has put it: no other ever has its server id.
+    /// This process, if the lease is one of its own too: no other has its server id unless etcd has lost its data.
     Us,
     /// A process that cannot be alive, because this one has its place.
     OurFormerProcess,

@@ -3,14 +3,15 @@
 //! All refusals are told together. `componenthost check` does exactly this and no more.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use plugin_api::border::v1::component::LifeError;
 use plugin_api::export::Plugin;
 use plugin_api::identity::Role;
 
 use crate::cli::check::Verdict;
-use crate::config::{ComponentConfig, Config};
+use crate::config::{ComponentConfig, Config, Mistake, Place, Problem};
 use crate::lifecycle::Lifecycle;
 use crate::plugin::{Library, OpenError};
 use crate::supervise::Member;
@@ -39,8 +40,10 @@ pub struct RefusedComponent {
 pub enum Why {
     /// Its plugin was not opened.
     Plugin(OpenError),
-    /// Its own configuration has mistakes: (key, text) each.
-    Config(Vec<(String, String)>),
+    /// It cannot be made of its configuration.
+    Component(LifeError),
+    /// Its own configuration has these mistakes.
+    Config(Vec<Mistake>),
 }
 
 /// Opens the plugins of all components. Those in `linked` are part of this binary and go before files.
@@ -87,13 +90,23 @@ async fn open(
             Library::open(name, &config.plugins, &allowed, copies, FIRST_GENERATION).await.map_err(Why::Plugin)?
         }
     };
+    let mistake = |key: &str, text: String| mistake(config, role, key, text);
     let mistakes = library
         .check_config(&component.config_toml())
-        .map_err(|error| Why::Config(vec![(String::new(), error.to_string())]))?;
+        .map_err(|error| Why::Config(vec![mistake("", error.to_string())]))?;
     if mistakes.is_empty() {
         return Ok(library);
     }
-    Err(Why::Config(mistakes.into_iter().map(|mistake| (mistake.key, mistake.text)).collect()))
+    Err(Why::Config(mistakes.into_iter().map(|found| mistake(&found.key, found.text)).collect()))
+}
+
+/// A mistake that the component itself has found, with the place where the user wrote it.
+fn mistake(config: &Config, role: &Role, key: &str, text: String) -> Mistake {
+    let dot = if key.is_empty() { "" } else { "." };
+    let key = format!("component.{role}.config{dot}{key}");
+    // Without a place the whole configuration was made by code, as in a test.
+    let place = config.places.of(&key).cloned().unwrap_or_else(|| Place::File { path: PathBuf::new(), line: None });
+    Mistake { place, key, problem: Problem::Value(text) }
 }
 
 impl Refused {
@@ -112,13 +125,31 @@ pub async fn check_all(config: &Config) -> Vec<(Role, Verdict)> {
     let copies = config.host.directories().state.join(COPIES);
     let mut verdicts = Vec::new();
     for (role, component) in &config.component {
-        let verdict: Verdict = match open(config, role, component, &copies, &[]).await {
-            Ok(library) => Ok(describe(&library)),
-            Err(why) => Err(Refused(vec![RefusedComponent { role: role.clone(), why }]).into()),
+        let opened = open(config, role, component, &copies, &[]).await;
+        let fits = opened.and_then(|library| fits(&library, role, component).map(|()| library));
+        let verdict = match fits {
+            Ok(library) => Verdict::Fits(describe(&library)),
+            Err(why) => {
+                let refused = Refused(vec![RefusedComponent { role: role.clone(), why }]);
+                if refused.is_of_configuration() {
+                    Verdict::Mistaken(refused.into())
+                } else {
+                    Verdict::Refused(refused.into())
+                }
+            }
         };
         verdicts.push((role.clone(), verdict));
     }
     verdicts
+}
+
+/// Role and version are compared in step 1 of a start, of the component that was made then. Here one is made for this alone.
+fn fits(library: &Library, role: &Role, component: &ComponentConfig) -> Result<(), Why> {
+    let descriptor = library.descriptor(role, &component.config_toml()).map_err(Why::Component)?;
+    let path = library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
+    let version = descriptor.version.unwrap_or(semver::Version::new(0, 0, 0));
+    let allowed = component.allowed(role).check(&path, descriptor.role.as_ref(), &version);
+    allowed.map_err(|error| Why::Plugin(error.into()))
 }
 
 fn describe(library: &Library) -> String {
@@ -142,11 +173,15 @@ impl fmt::Display for Refused {
                     write!(formatter, "{line}component.{role}: {}", plugin_api::error::chain(error))?;
                     first = false;
                 }
+                Why::Component(error) => {
+                    let line = if first { "" } else { "\n" };
+                    write!(formatter, "{line}component.{role}: its constructor: {}", plugin_api::error::chain(error))?;
+                    first = false;
+                }
                 Why::Config(mistakes) => {
-                    for (key, text) in mistakes {
+                    for mistake in mistakes {
                         let line = if first { "" } else { "\n" };
-                        let dot = if key.is_empty() { "" } else { "." };
-                        write!(formatter, "{line}component.{role}.config{dot}{key}: {text}")?;
+                        write!(formatter, "{line}{mistake}")?;
                         first = false;
                     }
                 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Parts;
 use crate::admin::{ComponentView, MissingDependency, PluginView, StepName, StepView, View};
 use crate::lifecycle::{State, Status, Step};
+use crate::session::SessionView;
 use crate::supervise::Member;
 
 /// Everything that is shown.
@@ -34,6 +35,7 @@ impl HostView {
         let parts = self.parts.get();
         let missing = parts.map(|parts| parts.connections.missing(&member.role)).unwrap_or_default();
         let origin = member.library.origin();
+        let session = shown.session.upgrade().map(|session| session.view());
         ComponentView {
             role: member.role.clone(),
             server_id: parts.map(|parts| parts.own.server_id),
@@ -51,11 +53,13 @@ impl HostView {
             cause: match &status.state {
                 State::Abnormal { cause, .. } => Some(cause.clone()),
                 State::Initializing { .. } if parts.is_none() => Some("etcd has not answered yet".to_owned()),
+                // In step 4 only the session can take long.
+                State::Initializing { .. } => session.as_ref().and_then(SessionView::waits_for),
                 _ => None,
             },
             since_ms: u64::try_from(status.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             restarts: status.restarts.into(),
-            session: shown.session.upgrade().map_or(Value::Null, |session| json!(session.view())),
+            session: json!(session),
             missing: missing
                 .into_iter()
                 .map(|missing| MissingDependency {

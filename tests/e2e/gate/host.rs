@@ -10,7 +10,7 @@ use super::bench::{Bench, names};
 /// `componenthost check` of a configuration that has the test's own directory as its plugin directory.
 fn check(bench: &Bench, config: HostConfig) -> (Option<i32>, String) {
     let file = bench.path("host.toml");
-    config.set("plugins.dirs", json!([bench.dir.path()])).write(&file);
+    config.set("plugins.dirs", json!([bench.dir.path(), tests::binary::plugin_dir()])).write(&file);
     let mut command = Command::new(tests::binary::binary());
     let Output { status, stdout, stderr } = command.arg("check").arg("--config").arg(file).output().expect("it runs");
     let text = [stdout, stderr].concat();
@@ -50,6 +50,18 @@ fn a_version_that_the_configuration_does_not_allow() {
     let (code, text) = check(&bench, with_plugin("alpha", "smallest").set("component.alpha.version", ">=2"));
     assert_eq!(code, Some(1), "{text}");
     names(&text, &["libsmallest.so has the version 1.2.3", "allows >=2"]);
+}
+
+#[test]
+fn check_makes_the_component_to_see_what_it_is() {
+    let bench = Bench::new();
+    let config = with_plugin("querynode", "rootcoord").set("component.querycoord.config.load_timeout", "0s");
+    let (code, text) = check(&bench, config);
+    assert_eq!(code, Some(1), "{text}");
+    names(
+        &text,
+        &["librootcoord.so plays the role rootcoord", "expected querynode", "querycoord: refused", "load_timeout"],
+    );
 }
 
 #[tokio::test]

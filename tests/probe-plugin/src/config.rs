@@ -24,6 +24,8 @@ pub struct ProbeConfig {
     pub gated: Vec<String>,
     /// What goes wrong in its life.
     pub faults: BTreeMap<Method, FaultConfig>,
+    /// It writes metadata in `start`, and notes how that ended.
+    pub write_in_start: bool,
     /// How long `on_stopping` takes.
     pub moving_ms: u64,
 }
@@ -90,6 +92,8 @@ pub enum Fault {
     Panic,
     /// It does not return.
     Hang,
+    /// It does not return, nor does it give back the thread that it runs on, which no author may do.
+    Block,
 }
 
 impl ProbeConfig {

@@ -34,9 +34,7 @@ impl Probe {
             None => Ok(Self { config, shared: Arc::default() }),
             Some(Fault::Fail) => Err("the constructor fails as configured".into()),
             Some(Fault::Panic) => panic!("the constructor panics as configured"),
-            Some(Fault::Hang) => loop {
-                std::thread::park();
-            },
+            Some(Fault::Hang | Fault::Block) => block(),
         }
     }
 
@@ -48,6 +46,7 @@ impl Probe {
             Some(Fault::Fail) => Err(format!("{name} fails as configured").into()),
             Some(Fault::Panic) => panic!("{name} panics as configured"),
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Block) => block(),
         }
     }
 
@@ -76,6 +75,10 @@ impl Component for Probe {
     async fn start(&self, context: Context) -> Result<Services, BoxError> {
         self.enter(Method::Start, context.identity()).await?;
         self.watch(&context)?;
+        if self.config.write_in_start {
+            let reason = context.metadata().put("start", "x").await.err().and_then(|error| error.reason());
+            self.shared.journal.note("Wrote", reason);
+        }
         let role = context.identity().role.to_string();
         let service = ProbeServer::new(ProbeService { context, shared: self.shared.clone() });
         let limit = 64 << 20;
@@ -104,5 +107,12 @@ impl Component for Probe {
 
     async fn stop(&self) {
         drop(self.enter(Method::Stop, ()).await);
+    }
+}
+
+/// Keeps the present thread for ever.
+fn block() -> ! {
+    loop {
+        std::thread::park();
     }
 }

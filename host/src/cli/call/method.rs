@@ -29,7 +29,7 @@ pub(super) fn find(services: &[ServiceDescriptor], role: &Role, name: &str) -> R
 }
 
 /// Is it a service of that role: in the package `componenthost.<role>.…`, or called like it?
-fn is_of(service: &ServiceDescriptor, role: &str) -> bool {
+pub(super) fn is_of(service: &ServiceDescriptor, role: &str) -> bool {
     let in_package = service.package_name().strip_prefix("componenthost.");
     in_package.is_some_and(|rest| rest.split('.').next() == Some(role)) || service.name().eq_ignore_ascii_case(role)
 }

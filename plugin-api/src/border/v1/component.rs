@@ -114,13 +114,10 @@ impl ComponentV1 {
             logs::forward_to(&host, settings.log_level);
             tracing::Span::none()
         };
-        let component = {
-            let _entered = handle.enter();
-            let _in_span = span.enter();
-            construct().map_err(|error| Error::from_boxed(&error))?
-        };
-        let exported = Exported {
-            component: Some(component),
+        // Whole before the author's code runs: where that fails, all of it is ended as with a component that was made. A
+        // runtime that is only dropped here, on a worker, panics in its turn or waits for what runs on it.
+        let mut exported = Exported {
+            component: None,
             settings,
             package_version,
             host,
@@ -130,6 +127,12 @@ impl ComponentV1 {
             runtime: Some(runtime),
             handle,
         };
+        let component = {
+            let _entered = exported.handle.enter();
+            let _in_span = exported.span.enter();
+            construct().map_err(|error| Error::from_boxed(&error))?
+        };
+        exported.component = Some(component);
         Ok(Self { data: Arc::into_raw(Arc::new(exported)).cast(), table: &EXPORTED })
     }
 }
