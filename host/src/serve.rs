@@ -3,6 +3,7 @@
 //! Not responsible for how a component stands (`lifecycle`) nor for its code (`plugin`): it routes by gRPC service name to
 //! what [`Served`] says.
 
+mod cut;
 mod dispatch;
 mod health;
 mod host_service;
@@ -20,6 +21,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
+pub use cut::Cut;
 pub use dispatch::{Dispatch, Own};
 pub use served::{Member, SameService, Served, Serving, Table};
 

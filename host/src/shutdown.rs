@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use plugin_api::component::Deactivation;
 use plugin_api::identity::Role;
+use plugin_api::refusal::Reason;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::ShutdownConfig;
@@ -143,7 +144,7 @@ async fn drain_calls(ending: &[Ending], limit: Duration) {
         let limit = humantime::format_duration(limit);
         tracing::warn!(running, "calls still run after {limit} (shutdown.drain): they are cut");
         for Ending { alive, .. } in ending {
-            alive.cut.cancel();
+            alive.cut.cut(Reason::SessionStopping, "the host is stopping, and the drain's limit is over");
         }
     }
 }

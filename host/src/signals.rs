@@ -13,11 +13,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli;
-
 /// So much later than the limit the process is ended from here: a stop that has not ended by itself leaves at the limit, in
 /// good order, and needs a moment for that.
 const MARGIN: Duration = Duration::from_millis(250);
+
+/// The exit code of a stop that did not end by itself.
+const FAILED: i32 = 1;
 
 /// How long the last line of the log may take: a full pipe that nobody reads must not keep the process.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -108,7 +109,7 @@ async fn until(deadline: Option<Instant>) {
 fn leave(last_words: impl FnOnce() + Send + 'static) -> ! {
     // It fails where they were not said in time, or could not be.
     let _ = say(last_words).recv_timeout(LAST_WORDS);
-    std::process::exit(cli::FAILED.into())
+    std::process::exit(FAILED)
 }
 
 /// Writes to the log on a thread of its own; what is returned tells when that is done.

@@ -12,6 +12,8 @@ use plugin_api::component::Deactivation;
 use plugin_api::descriptor::Descriptor;
 use plugin_api::error::Error;
 use plugin_api::identity::Role;
+use plugin_api::refusal::Reason;
+use plugin_api::state::StateCode;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -20,7 +22,7 @@ use crate::config::ComponentConfig;
 use crate::lifecycle::{Lifecycle, State, Step};
 use crate::metadata::MetadataStore;
 use crate::plugin::{Generation, Library};
-use crate::serve::Served;
+use crate::serve::{Cut, Served};
 use crate::session::{Holder, Session, SessionStatus};
 use crate::startup::{Parts, StepFailed, five_steps};
 use policy::{Decision, Policy};
@@ -87,7 +89,7 @@ pub struct Alive {
     /// The role's metadata, written under the session.
     pub metadata: Option<MetadataStore>,
     /// Cuts the calls that still run.
-    pub cut: CancellationToken,
+    pub cut: Cut,
     /// Its registration. It outlives a restart.
     pub session: Option<Arc<Session>>,
 }
@@ -243,6 +245,11 @@ pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, rea
             let done = within(config.deactivate_timeout, "deactivate", component.deactivate(reason)).await;
             log_failure(&member.role, done);
         }
+        // A host that stops has let them end before, and has cut what was left.
+        let stopping = member.lifecycle.status().state.code() == StateCode::Stopping;
+        if !stopping && tokio::time::timeout(config.stop_timeout, generation.no_calls()).await.is_err() {
+            alive.cut.cut(Reason::NotHealthy, "the component has failed, and ends before this call does");
+        }
         let done = within(config.stop_timeout, "stop", component.stop()).await;
         log_failure(&member.role, done);
         if tokio::time::timeout(config.stop_timeout, generation.end_tasks()).await.is_err() {
@@ -250,8 +257,7 @@ pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, rea
             tracing::warn!(role = %member.role, ?left, "tasks of the component block and could not be ended");
         }
     }
-    alive.cut.cancel();
-    alive.cut = CancellationToken::new();
+    alive.cut = Cut::default();
     alive.generation = None;
     // Of the component that has gone; the next one's are its own.
     alive.failures = Failures::default();

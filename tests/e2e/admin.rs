@@ -210,3 +210,21 @@ async fn the_hosts_own_user_is_answered_over_a_socket() {
     assert!(host.stop().await.success());
     assert!(!socket.exists(), "it goes with its host");
 }
+
+#[tokio::test]
+async fn the_socket_of_another_cluster_is_left_alone() {
+    let run_dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let run_dir_variable = [("COMPONENTHOST_HOST_RUN_DIR", run_dir.path().to_str().expect("UTF-8"))];
+    let spawn = |cluster: &Cluster| {
+        cluster.spawn_program(tests::binary::binary(), cluster.config().probe("alpha", json!({})), &run_dir_variable)
+    };
+    let (one, other) = (Cluster::start().await, Cluster::start().await);
+    let first = spawn(&one);
+    first.healthy().await;
+    // Each cluster counts its ids from 1.
+    let second = spawn(&other);
+    second.healthy().await;
+    second.logged(|line| line.message() == "no admin socket").await;
+    second.stop().await;
+    UnixStream::connect(run_dir.path().join("1.sock")).await.expect("the first one's socket answers");
+}

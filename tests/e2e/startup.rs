@@ -175,8 +175,12 @@ async fn a_key_that_another_holds_is_waited_for() {
         holds(view["serving_step"]["number"] == 4 && says_who(&view), view)
     })
     .await;
-    let (health, address) = (second.get("/healthz").await, first.address().await);
-    assert!(health.body.contains("step 4") && health.body.contains(&address), "who holds it: {health:?}");
+    let address = first.address().await;
+    eventually(LIMIT, || async {
+        let health = second.get("/healthz").await;
+        holds(health.body.contains("step 4") && health.body.contains(&address), health)
+    })
+    .await;
     first.stop().await;
     second.healthy().await;
 }

@@ -8,7 +8,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("cluster", &[]),
     ("lifecycle", &[]),
     ("wire", &[]),
-    ("signals", &[]),
+    ("signals", &["cli"]),
     ("telemetry", &[]),
     ("admin", &[]),
     ("etcd", &["cluster"]),

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use plugin_api::identity::ServerId;
@@ -14,8 +14,11 @@ pub struct Socket {
     file: SocketFile,
 }
 
-/// The file of a socket, removed when this is dropped.
-pub(super) struct SocketFile(PathBuf);
+/// The file of a socket, removed when this is dropped: if it is still the one that was made here.
+pub(super) struct SocketFile {
+    path: PathBuf,
+    inode: u64,
+}
 
 /// The socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +26,13 @@ pub(super) struct SocketFile(PathBuf);
 pub struct SocketError {
     path: PathBuf,
     source: io::Error,
+}
+
+impl SocketError {
+    /// Does another host have it?
+    pub fn is_taken(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
 }
 
 impl Socket {
@@ -35,19 +45,24 @@ impl Socket {
         let path = run_dir.join(format!("{server_id}.sock"));
         let failed = |source| SocketError { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(failed)?;
-        // An id is given out once: a file of this name was left by a host of a cluster whose etcd has lost its data.
+        // Every cluster begins to count at 1, and hosts of several may share a directory: what answers is another's.
+        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+            let taken = "another host answers there: hosts of two clusters need two directories";
+            return Err(failed(io::Error::new(io::ErrorKind::AddrInUse, taken)));
+        }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
         let listener = UnixListener::bind(&path).map_err(failed)?;
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
-        Ok(Self { listener, file: SocketFile(path) })
+        let inode = std::fs::symlink_metadata(&path).map_err(failed)?.ino();
+        Ok(Self { listener, file: SocketFile { path, inode } })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.file.0
+        &self.file.path
     }
 
     pub(super) fn into_parts(self) -> (UnixListener, SocketFile) {
@@ -57,8 +72,11 @@ impl Socket {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::debug!(path = %self.0.display(), %error, "the socket's file could not be removed");
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.ino() != self.inode) {
+            return;
+        }
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            tracing::debug!(path = %self.path.display(), %error, "the socket's file could not be removed");
         }
     }
 }

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::{Reason, Refusal, key};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
+use super::cut::Cut;
 use super::served::{Member, Served, Table};
 use crate::lifecycle::State;
 use crate::plugin::CallEntry;
@@ -74,7 +75,7 @@ impl Dispatch {
         table: &Table,
         service: &str,
         request: &Request<Body>,
-    ) -> Result<(crate::plugin::Generation, CancellationToken), Box<Status>> {
+    ) -> Result<(crate::plugin::Generation, Cut), Box<Status>> {
         let meant = Addressee::read(request.headers())
             .map_err(|source| Box::new(Status::invalid_argument(source.to_string())))?;
         self.check_identity(table, &meant).map_err(boxed)?;
@@ -183,31 +184,33 @@ fn find<'a>(table: &'a Table, service: &str, meant: Option<&'a Role>) -> Option<
     table.members.get_key_value(role)
 }
 
-async fn answer(
-    generation: crate::plugin::Generation,
-    cut: CancellationToken,
-    request: Request<Body>,
-) -> Response<Body> {
+async fn answer(generation: crate::plugin::Generation, cut: Cut, request: Request<Body>) -> Response<Body> {
     tokio::select! {
         biased;
         (response, entry) = generation.call(request) => {
-            response.map(|body| Body::new(Counted { body, cut: Box::pin(cut.cancelled_owned()), ended: false, _entry: entry }))
+            response.map(|body| Body::new(Counted { body, done: Box::pin(cut.done()), cut, ended: false, _entry: entry }))
         }
-        () = cut.cancelled() => cut_off().into_http(),
+        () = cut.done() => cut.status().into_http(),
     }
-}
-
-fn cut_off() -> Status {
-    let message = "the host is stopping, and the drain's limit is over";
-    Refusal::new(Reason::SessionStopping, message).maybe_executed().into_status()
 }
 
 /// An answer's body: it is counted until it ends, and can be cut.
 struct Counted {
     body: Body,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut: Cut,
+    done: Pin<Box<WaitForCancellationFutureOwned>>,
     ended: bool,
     _entry: CallEntry,
+}
+
+impl Counted {
+    /// Ends with the status in trailers: an error of a body would reset the stream, and its caller would not be told why.
+    fn end_with(&mut self, status: &Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.ended = true;
+        let mut trailers = HeaderMap::new();
+        let written = status.add_header(&mut trailers);
+        Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))))
+    }
 }
 
 impl http_body::Body for Counted {
@@ -219,13 +222,17 @@ impl http_body::Body for Counted {
             return Poll::Ready(None);
         }
         // First: a stream that always has more to say would never be cut.
-        if self.cut.as_mut().poll(context).is_ready() {
-            self.ended = true;
-            return Poll::Ready(Some(Err(cut_off())));
+        if self.done.as_mut().poll(context).is_ready() {
+            let status = self.cut.status();
+            return self.end_with(&status);
         }
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        self.ended = !matches!(frame, Some(Ok(_)));
-        Poll::Ready(frame)
+        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Err(status)) => self.end_with(&status),
+            frame => {
+                self.ended = frame.is_none();
+                Poll::Ready(frame)
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
@@ -255,20 +262,35 @@ mod tests {
     use super::*;
     use crate::plugin::Ledger;
 
-    #[tokio::test]
-    async fn a_stream_that_always_has_more_is_cut() {
-        let more = || Ok::<_, Status>(Frame::data(Bytes::from_static(b"more")));
-        let endless = StreamBody::new(futures_util::stream::repeat_with(more));
-        let cut = CancellationToken::new();
-        let mut answer = Counted {
-            body: Body::new(endless),
-            cut: Box::pin(cut.clone().cancelled_owned()),
-            ended: false,
-            _entry: Ledger::new().call(),
-        };
-        assert!(matches!(answer.frame().await, Some(Ok(_))));
-        cut.cancel();
-        assert!(matches!(answer.frame().await, Some(Err(_))));
+    fn answer(body: Body, cut: &Cut) -> Counted {
+        Counted { body, done: Box::pin(cut.done()), cut: cut.clone(), ended: false, _entry: Ledger::new().call() }
+    }
+
+    /// The status in the trailers that the next frame is; an error here would be a reset stream, which tells nothing.
+    async fn status_in_trailers(answer: &mut Counted) -> Status {
+        let frame = answer.frame().await.expect("a frame").expect("no error of the body");
+        let trailers = frame.into_trailers().expect("trailers");
         assert!(answer.frame().await.is_none(), "said once");
+        Status::from_header_map(&trailers).expect("a status")
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_always_has_more_is_cut_with_the_reason() {
+        let more = || Ok::<_, Status>(Frame::data(Bytes::from_static(b"more")));
+        let cut = Cut::default();
+        let mut answer = answer(Body::new(StreamBody::new(futures_util::stream::repeat_with(more))), &cut);
+        assert!(matches!(answer.frame().await, Some(Ok(_))));
+        cut.cut(Reason::SessionStopping, "enough");
+        let status = status_in_trailers(&mut answer).await;
+        let refusal = Refusal::from_status(&status).expect("a refusal");
+        assert_eq!((refusal.reason, refusal.message.as_str()), (Reason::SessionStopping, "enough"));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_breaks_off_says_why() {
+        let broken = futures_util::stream::iter([Err::<Frame<Bytes>, _>(Status::internal("the body panicked"))]);
+        let mut answer = answer(Body::new(StreamBody::new(broken)), &Cut::default());
+        let status = status_in_trailers(&mut answer).await;
+        assert_eq!((status.code(), status.message()), (tonic::Code::Internal, "the body panicked"));
     }
 }

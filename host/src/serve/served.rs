@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use plugin_api::identity::Role;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use super::cut::Cut;
 use crate::lifecycle::Status;
 use crate::plugin::Generation;
 
@@ -52,7 +52,7 @@ pub struct Serving {
     /// Encoded `FileDescriptorSet`s of their messages.
     pub descriptor_sets: Arc<Vec<Vec<u8>>>,
     /// Cuts what still runs.
-    pub cut: CancellationToken,
+    pub cut: Cut,
 }
 
 /// Two components of a host have a service of the same name.

@@ -107,7 +107,8 @@ impl Host {
         stop: &CancellationToken,
     ) -> Result<Self, StartupError> {
         let directories = config.host.directories();
-        let opened = prepare::open_all(&config, &directories.state, linked).await?;
+        // A plugin that hangs in its constructors takes until plugins.first_look_timeout.
+        let opened = or_stopped(stop, prepare::open_all(&config, &directories.state, linked)).await??;
         let (listener, bound) = serve::bind(config.server.listen).await?;
         let address = Address {
             advertised: config.server.advertise.clone().unwrap_or_else(|| bound.to_string()),
@@ -143,7 +144,14 @@ impl Host {
             log_level,
         });
         view.complete(parts.clone());
-        admin.add_socket(Socket::bind(&directories.run, server_id)?, view);
+        match Socket::bind(&directories.run, server_id) {
+            Ok(socket) => admin.add_socket(socket, view),
+            // Ids meet by chance, and nothing that the host is for needs the socket.
+            Err(error) if error.is_taken() => {
+                tracing::warn!(error = plugin_api::error::chain(&error), "no admin socket");
+            }
+            Err(error) => return Err(error.into()),
+        }
         let drain = CancellationToken::new();
         let served = serve::run(listener, parts.own.clone(), parts.served.clone(), drain.clone().cancelled_owned());
         let listener = AbortOnDropHandle::new(tokio::spawn(served));
