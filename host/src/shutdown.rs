@@ -46,9 +46,9 @@ pub async fn stop(host: Host) -> Stopped {
     let limit = humantime::format_duration(config.limit);
     tracing::info!(%limit, "stopping");
     match tokio::time::timeout(config.limit, in_order(host, &config)).await {
-        Ok(()) => {
+        Ok(stopped) => {
             tracing::info!(took_ms = began.elapsed().as_millis(), "stopped");
-            Stopped::Clean
+            stopped
         }
         Err(_) => {
             tracing::error!(%limit, "not everything has ended within the limit (shutdown.limit): leaving");
@@ -57,7 +57,7 @@ pub async fn stop(host: Host) -> Stopped {
     }
 }
 
-async fn in_order(host: Host, config: &ShutdownConfig) {
+async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     let Host { parts, members, drain, listener, admin } = host;
     let all: Vec<Arc<Member>> = members.iter().map(|running| running.member.clone()).collect();
     let reserve = RESERVE.min(config.limit / 4);
@@ -71,10 +71,14 @@ async fn in_order(host: Host, config: &ShutdownConfig) {
         end_components(ending, &parts, config).await;
         end_late(late, &parts, config).await;
     };
-    if tokio::time::timeout(config.limit - reserve, ended).await.is_err() {
-        tracing::warn!("components have not ended: the sessions that are left are given up all the same");
-        revoke_all(&all, reserve).await;
-    }
+    let stopped = match tokio::time::timeout(config.limit - reserve, ended).await {
+        Ok(()) => Stopped::Clean,
+        Err(_) => {
+            tracing::error!("components have not ended in time: the sessions that are left are given up all the same");
+            revoke_all(&all, reserve).await;
+            Stopped::AtTheLimit
+        }
+    };
     // Connections without a call are closed by now; what is left is cut.
     drop(listener);
     parts.connections.stop().await;
@@ -85,6 +89,7 @@ async fn in_order(host: Host, config: &ShutdownConfig) {
     for error in [tcp.err(), socket.err()].into_iter().flatten() {
         tracing::warn!(%error, "an admin listener did not end well");
     }
+    stopped
 }
 
 /// Peers must not wait for a lease to run out because a component of ours hangs.

@@ -170,7 +170,7 @@ async fn a_silent_etcd_is_noticed_and_the_last_table_stays() {
     let mut peers = Followed::nodes_in(&etcd).await;
     peers.put(&node(1)).await;
     peers.until_ids(&[1]).await;
-    etcd.stop();
+    etcd.stop().await;
     let view = tests::eventually(LIMIT, || async {
         let view = peers.view();
         tests::holds(view.restarts > 0, ()).map(|()| view)

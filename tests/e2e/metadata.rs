@@ -167,7 +167,7 @@ async fn a_component_whose_deadline_is_over_is_fenced_without_asking_etcd() {
     let etcd = Etcd::start().await;
     let component = Component::open(etcd.registry().await, 1, Duration::from_secs(2)).await;
     component.until(|status| matches!(status, SessionStatus::Held(_))).await;
-    etcd.stop();
+    etcd.stop().await;
     component.until(|status| matches!(status, SessionStatus::Lost { .. })).await;
     let write = component.transact(Transaction::new().put("key", "1".to_owned()));
     let answer = tokio::time::timeout(Duration::from_millis(200), write).await;

@@ -306,7 +306,7 @@ async fn a_session_that_etcd_forgot_is_registered_again() {
     let host = HostSide::in_etcd(&etcd).await;
     let session = host.open(coordinator(5, SHORT));
     let before = held(&session).await;
-    etcd.stop();
+    etcd.stop().await;
     status(&session, |status| matches!(status, SessionStatus::Lost { .. }).then_some(())).await;
     etcd.cont();
     let after = held(&session).await;
@@ -364,7 +364,7 @@ async fn a_revocation_is_bounded() {
     let host = HostSide::in_etcd(&etcd).await;
     let session = host.open(coordinator(5, SHORT));
     held(&session).await;
-    etcd.stop();
+    etcd.stop().await;
     let bound = tokio::time::timeout(Duration::from_secs(1), session.revoke(Duration::from_millis(200))).await;
     etcd.cont();
     bound.expect("it returns at its limit");
@@ -378,7 +378,7 @@ async fn a_connection_is_proved_and_its_refusal_explained() {
         request_timeout: Duration::from_millis(300),
         ..EtcdConfig::default()
     };
-    etcd.stop();
+    etcd.stop().await;
     let error = Registry::connect(&config).await.err().expect("nobody answers").chain();
     assert!(error.contains("no answer within 300ms") && error.contains(&etcd.endpoint()), "{error}");
     etcd.kill();

@@ -20,6 +20,9 @@ use plugin_api::identity::{Role, ServerId};
 use rustix::process::{Pid, Signal};
 use tokio::sync::OnceCell;
 
+use crate::eventually::{eventually, holds};
+use crate::process::is_held;
+
 /// How long a server may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -197,8 +200,9 @@ impl Etcd {
     }
 
     /// Holds the server with SIGSTOP: its connections stay, and nothing answers.
-    pub fn stop(&self) {
-        self.signal(Signal::STOP);
+    pub async fn stop(&self) {
+        let process = self.signal(Signal::STOP);
+        eventually(START_LIMIT, async || holds(is_held(process), "some of its threads run")).await;
     }
 
     /// Lets a stopped server go on.
@@ -326,11 +330,12 @@ impl Etcd {
         ForeignSession { key, lease_id, revision: put.header().expect("each answer has a header").revision() }
     }
 
-    fn signal(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) -> Pid {
         let guard = self.lock();
         let server = guard.as_ref().expect("the server runs");
         let pid = Pid::from_raw(server.id().cast_signed()).expect("a child's pid is not zero");
         rustix::process::kill_process(pid, signal).expect("a child can be signalled");
+        pid
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Child>> {

@@ -19,6 +19,15 @@ pub struct Process {
     output: PathBuf,
 }
 
+/// Is each thread of this process held by SIGSTOP? The signal has been sent a moment before that is so.
+pub fn is_held(process: Pid) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero())).into_iter().flatten();
+    // The state follows the name, which is in parentheses and may hold anything.
+    let held = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+    // A thread that has ended meanwhile has no such file any more.
+    tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok()).all(|stat| held(&stat))
+}
+
 impl Process {
     /// Starts a program with its standard error in a file. Nothing of the environment reaches it but the path and `env`.
     ///
@@ -59,14 +68,7 @@ impl Process {
 
     /// Is each of its threads held by SIGSTOP?
     pub fn is_held(&self) -> bool {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero())).into_iter().flatten();
-        // The state follows the name, which is in parentheses and may hold anything.
-        let held = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
-        // A thread that has ended meanwhile has no such file any more.
-        tasks
-            .flatten()
-            .filter_map(|task| std::fs::read_to_string(task.path().join("stat")).ok())
-            .all(|stat| held(&stat))
+        is_held(self.pid())
     }
 
     /// Ends it with SIGKILL and waits for its end.

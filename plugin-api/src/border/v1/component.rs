@@ -192,7 +192,9 @@ fn end_elsewhere(runtime: Runtime) {
     let theirs = ours.clone();
     let thread = std::thread::Builder::new().name("runtime-end".to_owned());
     let spawned = thread.spawn(move || take(&theirs).map(|runtime| runtime.shutdown_timeout(RUNTIME_SHUTDOWN)));
-    if let (Err(_), Some(runtime)) = (spawned, take(&ours)) {
+    if spawned.is_err()
+        && let Some(runtime) = take(&ours)
+    {
         // No thread can be had: its own ones end when they come to it.
         runtime.shutdown_background();
     }
