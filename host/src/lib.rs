@@ -1,4 +1,14 @@
 //! One host process for every role of a distributed system.
+//!
+//! # Layout
+//!
+//! * [`program`]: what the process's arguments ask for. [`startup`] composes a host of its parts and has the five steps;
+//!   [`supervise`] owns one component from its first step to its end; [`shutdown`] is the way back; [`signals`] asks for it.
+//! * [`session`]: our own registrations. [`discovery`]: those of others, as tables. [`connections`]: links to them, and the
+//!   clients over those. [`metadata`]: what a component keeps in etcd.
+//! * [`plugin`]: from a file to a live component. [`serve`]: the listener, and the way of a call to a component.
+//! * [`admin`], [`cli`], [`config`], [`telemetry`]: what people see and say.
+//! * [`cluster`], [`etcd`], [`lifecycle`], [`wire`]: words that the parts share.
 
 pub mod admin;
 pub mod cli;
@@ -10,6 +20,7 @@ pub mod etcd;
 pub mod lifecycle;
 pub mod metadata;
 pub mod plugin;
+pub mod program;
 pub mod serve;
 pub mod session;
 pub mod shutdown;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use plugin_api::component::Deactivation;
 use plugin_api::identity::Role;
 use plugin_api::refusal::Reason;
+use tokio::runtime::Handle;
 use tokio::task::JoinError;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -64,7 +65,7 @@ async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     let ended = async {
         let (ending, late) = take_over(members).await;
         mark_stopping(&ending).await;
-        let_work_move(&ending, config.grace).await;
+        let_work_move(&ending, &parts.workers, config.grace).await;
         refuse_new_calls(&ending);
         drain.cancel();
         drain_calls(&ending, config.drain).await;
@@ -149,12 +150,12 @@ async fn mark_stopping(ending: &[Ending]) {
 }
 
 /// Components let their work move elsewhere, while they still serve.
-async fn let_work_move(ending: &[Ending], grace: Duration) {
+async fn let_work_move(ending: &[Ending], workers: &Handle, grace: Duration) {
     let moving = ending.iter().filter(|ending| ending.alive.activated).filter_map(|ending| {
         let generation = ending.alive.generation.clone()?;
         let role = &ending.member.role;
         // A task of its own: one that keeps its thread holds up neither the others nor the grace's clock.
-        let moving = tokio::spawn(async move { generation.component().on_stopping().await });
+        let moving = workers.spawn(async move { generation.component().on_stopping().await });
         let moving = AbortOnDropHandle::new(moving);
         Some(async move {
             match tokio::time::timeout(grace, moving).await {
@@ -206,7 +207,7 @@ async fn end_components(mut ending: Vec<Ending>, parts: &Arc<Parts>, config: &Sh
         // In tasks of their own: one that keeps its thread holds up neither the others nor the limit's clock.
         let ends = now.into_iter().map(|ending| {
             let role = ending.member.role.clone();
-            let end = AbortOnDropHandle::new(tokio::spawn(end(ending, parts.clone(), config.limit)));
+            let end = AbortOnDropHandle::new(parts.workers.spawn(end(ending, parts.clone(), config.limit)));
             async move {
                 if let Err(error) = end.await {
                     tracing::error!(%role, %error, "ending the component has failed");

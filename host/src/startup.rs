@@ -51,6 +51,10 @@ pub struct Parts {
     pub state_file: Arc<StateFile>,
     /// The most detailed level that is logged.
     pub log_level: u8,
+    /// The runtime of sessions and discovery: no component's code runs there.
+    pub control: Handle,
+    /// The runtime of components' code, calls and links.
+    pub workers: Handle,
 }
 
 impl Parts {
@@ -221,7 +225,7 @@ async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
         log_level: parts.log_level,
         connections: parts.connections.clone(),
         metadata,
-        runtime: Handle::current(),
+        runtime: parts.workers.clone(),
     };
     let generation = Generation::create(&member.library, &member.config.config_toml(), settings, failures)
         .map_err(|source| StepError::Life { method: "its constructor", source })?;
@@ -297,6 +301,7 @@ async fn register_and_activate(start: Start<'_, ComponentStarted>) -> Stepped<'_
     let again = alive.session.is_some();
     let session = alive.session.get_or_insert_with(|| {
         let settings = session_settings(member, parts, &generation);
+        let _in_control = parts.control.enter();
         Arc::new(Session::open(parts.etcd.clone(), settings, parts.state_file.clone()))
     });
     member.show_session(session);
@@ -325,7 +330,10 @@ async fn become_healthy(start: Start<'_, Registered>) -> Stepped<'_, ()> {
 /// Declares dependencies: they are dialled all at once, and nothing is waited for unless one of them says so.
 async fn link(member: &Member, parts: &Parts, dependencies: &[Dependency]) -> String {
     for dependency in dependencies {
-        let table = parts.discovery.follow(&dependency.role);
+        let table = {
+            let _in_control = parts.control.enter();
+            parts.discovery.follow(&dependency.role)
+        };
         parts.connections.add_dependency(&member.role, dependency.clone(), table);
     }
     let waits = dependencies.iter().filter(|dependency| dependency.wait != WaitPolicy::No).map(async |dependency| {

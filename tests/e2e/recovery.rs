@@ -8,7 +8,7 @@ use probe_plugin::v1::{BlockRequest, CallKind, EchoRequest};
 use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use proto::rootcoord::v1::{AllocIdRequest, AllocTimestampRequest};
 use tests::client::reason;
-use tests::cluster::free_address;
+use tests::cluster::{TTL_SECONDS, free_address};
 use tests::probe::{call, calling, coordinator, held, hold, reaches};
 use tests::{Cluster, Host, HostConfig, LIMIT, eventually, holds, within};
 use tonic::transport::Channel;
@@ -211,19 +211,27 @@ async fn a_stop_ends_within_its_limit_where_every_worker_is_kept() {
     let cluster = Cluster::start().await;
     let host = cluster.host(short_stop(&cluster).probe("alpha", coordinator())).await;
     let probe = host.healthy().await.probe("alpha").await;
-    let workers = std::thread::available_parallelism().expect("a number of processors").get();
-    for _ in 0..4 * workers {
-        let mut caller = probe.clone();
-        tokio::spawn(async move { caller.block(BlockRequest { ms: 60_000 }).await });
-    }
-    eventually(LIMIT, || async {
-        // Nobody is left to answer.
-        let answer = tokio::time::timeout(Duration::from_millis(300), host.get("/livez")).await;
-        holds(answer.is_err(), answer.map(|answer| answer.status))
-    })
-    .await;
+    block_all_workers(&probe).await;
     host.terminate();
     ends_at_its_limit(&host).await;
+}
+
+#[tokio::test]
+async fn a_component_that_keeps_every_worker_keeps_its_session() {
+    let cluster = Cluster::start().await;
+    let host = cluster.probe("alpha", coordinator()).await;
+    let probe = host.healthy().await.probe("alpha").await;
+    let before = cluster.sessions("alpha").await;
+    block_all_workers(&probe).await;
+    let blocked = Instant::now();
+    // Three leases long: each try to look proves that the admin answers come, and that the registration is the same.
+    eventually(LIMIT, || async {
+        assert_eq!(host.get("/livez").await.status, 200);
+        assert_eq!(cluster.sessions("alpha").await, before, "the same registration");
+        holds(blocked.elapsed() > 3 * Duration::from_secs(TTL_SECONDS), "not yet")
+    })
+    .await;
+    host.kill9();
 }
 
 #[tokio::test]
@@ -262,13 +270,13 @@ async fn blocked_workers_hold_up_neither_signal() {
     let host = cluster.host(config.probe("alpha", coordinator())).await;
     let probe = host.healthy().await.probe("alpha").await;
     let limited = Instant::now();
-    block_all_workers(&host, &probe).await;
+    block_all_workers(&probe).await;
     host.terminate();
     assert!(!host.ended().await.success(), "the limit was over");
     assert!(limited.elapsed() < Duration::from_secs(15), "ended after {:?}", limited.elapsed());
 
     let probe = host.restart().await.healthy().await.probe("alpha").await;
-    block_all_workers(&host, &probe).await;
+    block_all_workers(&probe).await;
     host.terminate();
     host.logged(|line| line.message().starts_with("asked to stop")).await;
     let second = Instant::now();
@@ -276,18 +284,17 @@ async fn blocked_workers_hold_up_neither_signal() {
     assert!(second.elapsed() < Duration::from_secs(2), "ended after {:?}", second.elapsed());
 }
 
-/// Makes the probe block every worker of its host for a minute, and waits until nothing answers any more.
-async fn block_all_workers(host: &tests::Host, probe: &tests::client::Probe) {
+/// Makes the probe block every worker of its host for a minute, and waits until no call is answered any more.
+async fn block_all_workers(probe: &tests::client::Probe) {
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     // More than there are workers: a blocked call may be polled where another one waits.
     for _ in 0..workers * 2 {
         let mut caller = probe.clone();
         tokio::spawn(async move { caller.block(BlockRequest { ms: 60_000 }).await });
     }
-    let address = host.admin_address().await;
-    eventually(LIMIT, || async {
-        let answer = tokio::time::timeout(Duration::from_millis(500), tests::admin::get(&address, "/livez")).await;
-        holds(answer.is_err(), "it answers")
+    eventually(LIMIT, async || {
+        let answer = tokio::time::timeout(Duration::from_millis(300), probe.clone().echo(EchoRequest::default())).await;
+        holds(answer.is_err(), "a worker answers")
     })
     .await;
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use plugin_api::export::Plugin;
 use plugin_api::identity::{Role, ServerId};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -93,6 +94,8 @@ pub(crate) struct Admin {
 impl Host {
     /// Starts a host: returns when its components are on their way, each through its five steps.
     ///
+    /// Components' code and calls run on `workers`; everything else on the runtime that this is called on.
+    ///
     /// # Errors
     ///
     /// [`StartupError`]. etcd that does not answer is none: it is said every few seconds, and waited for until `stop`.
@@ -104,6 +107,7 @@ impl Host {
         config: Config,
         linked: &[Plugin],
         log_level: u8,
+        workers: &Handle,
         stop: &CancellationToken,
     ) -> Result<Self, StartupError> {
         let directories = config.host.directories();
@@ -143,6 +147,8 @@ impl Host {
             connections,
             state_file,
             log_level,
+            control: Handle::current(),
+            workers: workers.clone(),
         });
         view.complete(parts.clone());
         match Socket::bind(&directories.run, server_id) {
@@ -154,9 +160,12 @@ impl Host {
             Err(error) => return Err(error.into()),
         }
         let drain = CancellationToken::new();
-        let served =
-            serve::run(listener.listen()?, parts.own.clone(), parts.served.clone(), drain.clone().cancelled_owned());
-        let listener = AbortOnDropHandle::new(tokio::spawn(served));
+        let listener = {
+            let _of_the_workers = workers.enter();
+            listener.listen()?
+        };
+        let served = serve::run(listener, parts.own.clone(), parts.served.clone(), drain.clone().cancelled_owned());
+        let listener = AbortOnDropHandle::new(workers.spawn(served));
         let members = opened.into_iter().map(|member| Running::start(member, parts.clone())).collect();
         Ok(Self { parts, members, drain, listener, admin })
     }
@@ -178,7 +187,8 @@ impl Host {
 impl Running {
     fn start(member: Arc<Member>, parts: Arc<Parts>) -> Self {
         let stop = CancellationToken::new();
-        let task = tokio::spawn(supervise::run(member.clone(), parts, stop.clone()));
+        let run = supervise::run(member.clone(), parts.clone(), stop.clone());
+        let task = parts.workers.spawn(run);
         Self { member, stop, task: AbortOnDropHandle::new(task) }
     }
 }

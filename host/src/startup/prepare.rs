@@ -121,11 +121,11 @@ impl Refused {
 /// # Cancel safety
 ///
 /// What was opened stays open, unused.
-pub async fn check_all(config: &Config) -> Vec<(Role, Verdict)> {
+pub async fn check_all(config: &Config, linked: &[Plugin]) -> Vec<(Role, Verdict)> {
     let copies = config.host.directories().state.join(COPIES);
     let mut verdicts = Vec::new();
     for (role, component) in &config.component {
-        let opened = open(config, role, component, &copies, &[]).await;
+        let opened = open(config, role, component, &copies, linked).await;
         let fits = opened.and_then(|library| fits(&library, role, component).map(|()| library));
         let verdict = match fits {
             Ok(library) => Verdict::Fits(describe(&library)),

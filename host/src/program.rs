@@ -1,0 +1,123 @@
+//! The program: arguments, configuration, telemetry, start, wait, stop.
+//!
+//! `componenthost` is [`run`] without linked plugins. A binary that links components is it with them, as in
+//! `componenthost::program::run(&[querynode::PLUGIN])`; its configuration names them by their crates.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use plugin_api::export::Plugin;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::cli::{self, Command, check};
+use crate::config::{self, Config};
+use crate::plugin::gate::first_look;
+use crate::shutdown::{self, Stopped};
+use crate::signals::Signals;
+use crate::startup::host::{Host, StartupError};
+use crate::startup::prepare;
+use crate::telemetry::Telemetry;
+
+/// Does what the process's arguments say, with these plugins as part of the binary, and says with which code to exit.
+pub fn run(linked: &[Plugin]) -> ExitCode {
+    // A plugin is looked at in a process of its own: this one, when it is asked to.
+    let mut arguments = std::env::args_os().skip(1);
+    if let (Some(verb), Some(copy)) = (arguments.next(), arguments.next())
+        && verb == first_look::SUBCOMMAND
+    {
+        return first_look::child::first_look_main(Path::new(&copy));
+    }
+    let command = match cli::parse(std::env::args_os()) {
+        Ok(command) => command,
+        Err(instead) => return ExitCode::from(cli::show(&instead)),
+    };
+    // Components' code runs on the workers, and may block them all. Sessions, discovery, the admin answers and the stop are
+    // on a thread apart, so that a blocked component costs nobody's registration.
+    let Runtimes { control, workers } = match Runtimes::build() {
+        Ok(runtimes) => runtimes,
+        Err(error) => return failed(&error),
+    };
+    let code = control.block_on(async {
+        match command {
+            Command::Run { config } => host(&config, linked, workers.handle()).await,
+            Command::Check(arguments) => check_plugins(&arguments, linked).await,
+            Command::Call(arguments) => match cli::call::call(&arguments, &mut std::io::stdout()).await {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    cli::report(&mut std::io::stderr(), &error);
+                    ExitCode::from(error.exit_code())
+                }
+            },
+        }
+    });
+    // Work of a plugin that hangs must not keep the process.
+    workers.shutdown_background();
+    control.shutdown_background();
+    code
+}
+
+/// The threads of a host.
+struct Runtimes {
+    control: Runtime,
+    workers: Runtime,
+}
+
+impl Runtimes {
+    fn build() -> std::io::Result<Self> {
+        let control = Builder::new_multi_thread().worker_threads(1).thread_name("control").enable_all().build()?;
+        let workers = Builder::new_multi_thread().thread_name("worker").enable_all().build()?;
+        Ok(Self { control, workers })
+    }
+}
+
+async fn host(file: &Path, linked: &[Plugin], workers: &Handle) -> ExitCode {
+    let config = match Config::load(file) {
+        Ok(config) => config,
+        Err(mistakes) => return mistaken(&mistakes),
+    };
+    let telemetry = match Telemetry::start(&config.telemetry) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return failed(&error),
+    };
+    let signals = match Signals::listen(config.shutdown.limit) {
+        Ok(signals) => signals,
+        Err(error) => return failed(&error),
+    };
+    let stop = signals.stop();
+    let mut host = match Host::start(config, linked, telemetry.plugin_level(), workers, &stop).await {
+        Ok(host) => host,
+        Err(StartupError::Stopped) => return ExitCode::SUCCESS,
+        Err(error) if error.is_of_configuration() => return mistaken(&error),
+        Err(error) => return failed(&error),
+    };
+    let unexpected = tokio::select! {
+        () = stop.cancelled() => None,
+        failure = host.failed() => Some(failure),
+    };
+    if let Some(failure) = &unexpected {
+        tracing::error!(failure, "the listener has failed: the host stops");
+        // This stop has the same limit as one that was asked for.
+        stop.cancel();
+    }
+    let stopped = shutdown::stop(host).await;
+    if stopped == Stopped::Clean && unexpected.is_none() { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) }
+}
+
+async fn check_plugins(arguments: &check::CheckArguments, linked: &[Plugin]) -> ExitCode {
+    let config = match arguments.load() {
+        Ok(config) => config,
+        Err(mistakes) => return mistaken(&mistakes),
+    };
+    let verdicts = prepare::check_all(&config, linked).await;
+    ExitCode::from(check::report(&verdicts, &mut std::io::stdout()))
+}
+
+fn mistaken(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    cli::report(&mut std::io::stderr(), error);
+    ExitCode::from(config::EXIT_CODE)
+}
+
+fn failed(error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    cli::report(&mut std::io::stderr(), error);
+    ExitCode::from(cli::FAILED)
+}
