@@ -145,6 +145,19 @@ impl Lifecycle {
     ///
     /// [`Forbidden`], with nothing changed, where the way is not allowed.
     pub fn transition(&self, to: State) -> Result<(), Forbidden> {
+        self.change(to, None)
+    }
+
+    /// Goes to [`State::Healthy`] with the report of the last step, in one change.
+    ///
+    /// # Errors
+    ///
+    /// As [`transition`](Self::transition).
+    pub fn become_healthy(&self, report: StepReport) -> Result<(), Forbidden> {
+        self.change(State::Healthy, Some(report))
+    }
+
+    fn change(&self, to: State, report: Option<StepReport>) -> Result<(), Forbidden> {
         let mut forbidden = None;
         self.status.send_if_modified(|status| {
             if !is_allowed(&status.state, &to) {
@@ -159,6 +172,7 @@ impl Lifecycle {
                 status.since = Instant::now();
             }
             status.state = to.clone();
+            status.steps.extend(report.clone());
             true
         });
         forbidden.map_or(Ok(()), Err)

@@ -144,8 +144,7 @@ pub async fn five_steps(member: &Member, parts: &Parts, alive: &mut Alive) -> Re
     let coordinators_linked = initialized.step(Step::Coordinators, link_coordinators).await?;
     let started = coordinators_linked.step(Step::Nodes, link_nodes_and_start).await?;
     let registered = started.step(Step::Register, register_and_activate).await?;
-    registered.step(Step::Healthy, become_healthy).await?;
-    Ok(())
+    become_healthy(registered)
 }
 
 /// A start that has come as far as `Done` says.
@@ -177,7 +176,10 @@ struct ComponentStarted {
 }
 
 /// After step 4.
-struct Registered;
+struct Registered {
+    /// When the last step began.
+    began: Instant,
+}
 
 impl<'a, Done> Start<'a, Done> {
     /// Makes one step: shown while it runs, reported and logged when it has ended.
@@ -188,22 +190,18 @@ impl<'a, Done> Start<'a, Done> {
         let (role, lifecycle) = (&self.member.role, &self.member.lifecycle);
         let began = Instant::now();
         let failed = |source| StepFailed { step: FailedStep::Start(step), source };
-        // The first and the last are entered by those who begin and end a start.
-        if !matches!(step, Step::Initializing | Step::Healthy) {
+        // The first is entered by who begins a start.
+        if step != Step::Initializing {
             lifecycle.transition(State::Initializing { step }).map_err(|forbidden| failed(forbidden.into()))?;
         }
         let made = make(self).await;
-        let took = began.elapsed();
         let detail = match &made {
             Ok((_, detail)) => detail.clone(),
             Err(error) => plugin_api::error::chain(error),
         };
-        let (number, name, took_ms) = (step.number(), step.name(), tenths(took));
-        match &made {
-            Ok(_) => tracing::info!(%role, step = number, name, detail, took_ms, "step {number} of 5 made"),
-            Err(_) => tracing::warn!(%role, step = number, name, detail, took_ms, "step {number} of 5 failed"),
-        }
-        lifecycle.report(StepReport { step, detail, took, failed: made.is_err() });
+        let report = StepReport { step, detail, took: began.elapsed(), failed: made.is_err() };
+        log(role, &report);
+        lifecycle.report(report);
         made.map(|(start, _)| start).map_err(failed)
     }
 
@@ -317,14 +315,33 @@ async fn register_and_activate(start: Start<'_, ComponentStarted>) -> Stepped<'_
         .map_err(|source| StepError::Life { method: "activate", source })?;
     alive.notices = Some(tell_of_peers(member, parts, &generation, alive));
     detail.push_str("; activated");
-    let done = Start { member, parts, alive, done: Registered };
+    let done = Start { member, parts, alive, done: Registered { began: Instant::now() } };
     Ok((done, detail))
 }
 
-/// Step 5.
-async fn become_healthy(start: Start<'_, Registered>) -> Stepped<'_, ()> {
-    start.member.lifecycle.transition(State::Healthy)?;
-    Ok((start.further(()), "serving".to_owned()))
+/// Step 5. State and report change together: who sees Healthy sees five steps.
+fn become_healthy(start: Start<'_, Registered>) -> Result<(), StepFailed> {
+    let report = StepReport {
+        step: Step::Healthy,
+        detail: "serving".to_owned(),
+        took: start.done.began.elapsed(),
+        failed: false,
+    };
+    let Member { role, lifecycle, .. } = start.member;
+    let failed = |forbidden: Forbidden| StepFailed { step: FailedStep::Start(Step::Healthy), source: forbidden.into() };
+    lifecycle.become_healthy(report.clone()).map_err(failed)?;
+    log(role, &report);
+    Ok(())
+}
+
+fn log(role: &Role, report: &StepReport) {
+    let StepReport { step, detail, took, failed } = report;
+    let (number, name, took_ms) = (step.number(), step.name(), tenths(*took));
+    if *failed {
+        tracing::warn!(%role, step = number, name, detail, took_ms, "step {number} of 5 failed");
+    } else {
+        tracing::info!(%role, step = number, name, detail, took_ms, "step {number} of 5 made");
+    }
 }
 
 /// Declares dependencies: they are dialled all at once, and nothing is waited for unless one of them says so.
