@@ -93,7 +93,7 @@ async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     stopped
 }
 
-/// Peers must not wait for a lease to run out because a component of ours hangs.
+/// Peers must not wait for a lease to run out because a component of ours hangs. Without its session it writes nothing more.
 async fn revoke_all(members: &[Arc<Member>], limit: Duration) {
     let sessions: Vec<_> = members.iter().filter_map(|member| member.shown().session.upgrade()).collect();
     // Half of it: the process has to leave in good order, too.

@@ -3,7 +3,9 @@
 //! The composition root: the only file that knows every part. Nothing here is fetched from a global; each step takes what
 //! the step before returned, so that a wrong order does not compile.
 
+mod failed;
 pub mod host;
+mod parts;
 pub mod prepare;
 mod view;
 
@@ -12,122 +14,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
-use plugin_api::border::v1::component::{LifeError, Started};
+use plugin_api::border::v1::component::Started;
 use plugin_api::component::Resume;
 use plugin_api::descriptor::{Dependency, Kind, WaitPolicy};
 use plugin_api::identity::{Identity, Role};
 use plugin_api::peers::PeerEvent;
-use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::Config;
-use crate::connections::ConnectionManager;
-use crate::discovery::Discovery;
-use crate::etcd::Etcd;
+pub use failed::{StepError, StepFailed};
+pub use parts::{Address, Parts};
+
 use crate::lifecycle::{Forbidden, State, Step, StepReport};
-use crate::metadata::MetadataStore;
 use crate::plugin::{Generation, GenerationSettings};
-use crate::serve::{Own, SameService, Served, Serving};
-use crate::session::{Session, SessionSettings, SessionStatus, StateFile};
+use crate::serve::Serving;
+use crate::session::{Session, SessionSettings, SessionStatus};
 use crate::supervise::{Alive, Member, within};
-
-/// The parts of a host that its components are started with.
-pub struct Parts {
-    /// The configuration.
-    pub config: Config,
-    /// Who this host is.
-    pub own: Arc<Own>,
-    /// Where others reach it, and what is bound.
-    pub address: Address,
-    /// The connection to etcd.
-    pub etcd: Etcd,
-    /// The tables of peers.
-    pub discovery: Discovery,
-    /// The links.
-    pub connections: ConnectionManager,
-    /// The routes of calls.
-    pub served: Served,
-    /// What this host process registers is written down here.
-    pub state_file: Arc<StateFile>,
-    /// The most detailed level that is logged.
-    pub log_level: u8,
-    /// The runtime of sessions and discovery: no component's code runs there.
-    pub control: Handle,
-    /// The runtime of components' code, calls and links.
-    pub workers: Handle,
-}
-
-impl Parts {
-    /// The metadata of a role, not to be written yet.
-    fn metadata_of(&self, role: &Role) -> MetadataStore {
-        MetadataStore::read_only(self.etcd.clone(), role.clone(), self.config.discovery.patience())
-    }
-}
-
-/// Where a host is reached.
-#[derive(Clone, Debug)]
-pub struct Address {
-    /// `host:port`, as it is registered.
-    pub advertised: String,
-    /// What the listener is bound to.
-    pub bound: std::net::SocketAddr,
-    /// This machine's name.
-    pub host_name: String,
-}
-
-/// A step of a component's start failed.
-#[derive(Debug, thiserror::Error)]
-#[error("{step}")]
-pub struct StepFailed {
-    step: FailedStep,
-    source: StepError,
-}
-
-#[derive(Debug, thiserror::Error)]
-enum FailedStep {
-    #[error("step {} of 5 ({})", .0.number(), .0.name())]
-    Start(Step),
-    #[error("while it was Healthy")]
-    Later,
-}
-
-/// Why a step failed.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError {
-    /// The component's own code.
-    #[error("{method}")]
-    Life {
-        /// The method.
-        method: &'static str,
-        /// How it failed.
-        source: LifeError,
-    },
-    /// It is not what the configuration allows.
-    #[error(transparent)]
-    Gate(#[from] crate::plugin::gate::GateError),
-    /// Its services clash with another component's.
-    #[error(transparent)]
-    SameService(#[from] SameService),
-    /// The session ended before it was held.
-    #[error("the session was given up while it was being registered")]
-    Revoked,
-    /// The state does not allow it: the host is stopping.
-    #[error(transparent)]
-    Forbidden(#[from] Forbidden),
-}
-
-impl StepFailed {
-    /// Would each further try fail in the same way? So it is where the component is not the one that the configuration
-    /// means, or serves what another one of this host does.
-    pub fn is_final(&self) -> bool {
-        matches!(self.source, StepError::Gate(_) | StepError::SameService(_))
-    }
-
-    /// A failure after the last step.
-    pub fn later(source: LifeError) -> Self {
-        Self { step: FailedStep::Later, source: StepError::Life { method: "in its background", source } }
-    }
-}
 
 /// The five steps of one component. What they have made is in `alive`, also after a failure.
 ///
@@ -189,7 +90,7 @@ impl<'a, Done> Start<'a, Done> {
     {
         let (role, lifecycle) = (&self.member.role, &self.member.lifecycle);
         let began = Instant::now();
-        let failed = |source| StepFailed { step: FailedStep::Start(step), source };
+        let failed = |source| StepFailed::at(step, source);
         // The first is entered by who begins a start.
         if step != Step::Initializing {
             lifecycle.transition(State::Initializing { step }).map_err(|forbidden| failed(forbidden.into()))?;
@@ -328,7 +229,7 @@ fn become_healthy(start: Start<'_, Registered>) -> Result<(), StepFailed> {
         failed: false,
     };
     let Member { role, lifecycle, .. } = start.member;
-    let failed = |forbidden: Forbidden| StepFailed { step: FailedStep::Start(Step::Healthy), source: forbidden.into() };
+    let failed = |forbidden: Forbidden| StepFailed::at(Step::Healthy, forbidden.into());
     lifecycle.become_healthy(report.clone()).map_err(failed)?;
     log(role, &report);
     Ok(())

@@ -91,12 +91,6 @@ pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, BadMetadata> {
     read(headers, &metadata::WAIT_MS, "number of milliseconds", |text| text.parse().ok().map(Duration::from_millis))
 }
 
-/// Makes a call wait so long until its peer is ready; zero refuses at once.
-pub fn set_wait(headers: &mut HeaderMap, wait: Duration) {
-    let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    headers.insert(metadata::WAIT_MS, HeaderValue::from(milliseconds));
-}
-
 /// How long a call may last, where it says so.
 ///
 /// # Errors
@@ -215,7 +209,7 @@ mod tests {
     fn a_wait_survives_the_wire() {
         let mut sent = HeaderMap::new();
         assert_eq!(wait(&sent), Ok(None));
-        set_wait(&mut sent, Duration::from_millis(250));
+        sent.insert(metadata::WAIT_MS, HeaderValue::from(250));
         assert_eq!(wait(&sent), Ok(Some(Duration::from_millis(250))));
     }
 

@@ -2,6 +2,7 @@
 //!
 //! One task for each role that is depended on. It only ever waits for the next input: dials and links run in tasks of
 //! their own, so that no peer holds up another.
+//! Longer than most files, because every input of the one task is handled beside its neighbours.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

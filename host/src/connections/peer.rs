@@ -2,6 +2,7 @@
 //!
 //! Inputs go in (what etcd's table, a dial, a link or the clock says), actions come out; the driver does what they say.
 //! One machine lives exactly as long as an identity is in the table: a peer that comes back after a gap gets a new one.
+//! Longer than most files, because its one `transition` is read as a whole.
 
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,7 @@
 //! [`Lease::step`] says what to do now; what came of it, and what the watch of the key shows, is told by [`Lease::on`]. The
 //! driver is in `keeper`. One thing is done at a time. Whatever goes wrong, the way back is the same: read the key, see whose
 //! it is, ask for the old lease where there is one, and register again.
+//! Longer than most files, because `step` and `on` are two halves of one table.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

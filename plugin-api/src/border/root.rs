@@ -7,7 +7,6 @@ use std::sync::OnceLock;
 
 use abi_stable::StableAbi;
 use abi_stable::library::{AbiHeaderRef, LibHeader, RootModule};
-use abi_stable::package_version_strings;
 use abi_stable::prefix_type::PrefixTypeTrait;
 use abi_stable::sabi_types::VersionStrings;
 use abi_stable::std_types::{ROption, RString};
@@ -103,9 +102,4 @@ impl Header {
         // abi_stable's own export macro makes it in the same way.
         unsafe { std::mem::transmute::<&'static LibHeader, AbiHeaderRef>(header) }
     }
-}
-
-/// The version of abi_stable's own format, for messages.
-pub fn abi_stable_version() -> VersionStrings {
-    package_version_strings!()
 }

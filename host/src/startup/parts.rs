@@ -1,0 +1,59 @@
+//! What a host is made of, as its components' starts and the way back need it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use plugin_api::identity::Role;
+use tokio::runtime::Handle;
+
+use crate::config::Config;
+use crate::connections::ConnectionManager;
+use crate::discovery::Discovery;
+use crate::etcd::Etcd;
+use crate::metadata::MetadataStore;
+use crate::serve::{Own, Served};
+use crate::session::StateFile;
+
+/// The parts of a host that its components are started with.
+pub struct Parts {
+    /// The configuration.
+    pub config: Config,
+    /// Who this host is.
+    pub own: Arc<Own>,
+    /// Where others reach it, and what is bound.
+    pub address: Address,
+    /// The connection to etcd.
+    pub etcd: Etcd,
+    /// The tables of peers.
+    pub discovery: Discovery,
+    /// The links.
+    pub connections: ConnectionManager,
+    /// The routes of calls.
+    pub served: Served,
+    /// What this host process registers is written down here.
+    pub state_file: Arc<StateFile>,
+    /// The most detailed level that is logged.
+    pub log_level: u8,
+    /// The runtime of sessions and discovery: no component's code runs there.
+    pub control: Handle,
+    /// The runtime of components' code, calls and links.
+    pub workers: Handle,
+}
+
+impl Parts {
+    /// The metadata of a role, not to be written yet.
+    pub(super) fn metadata_of(&self, role: &Role) -> MetadataStore {
+        MetadataStore::read_only(self.etcd.clone(), role.clone(), self.config.discovery.patience())
+    }
+}
+
+/// Where a host is reached.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// `host:port`, as it is registered.
+    pub advertised: String,
+    /// What the listener is bound to.
+    pub bound: SocketAddr,
+    /// This machine's name.
+    pub host_name: String,
+}
