@@ -6,7 +6,11 @@
 //! keys mean is not known here.
 
 pub mod error;
+mod hedge;
+mod history;
 pub mod lease;
+mod member;
+mod renewals;
 pub mod watch;
 
 use std::borrow::Cow;
@@ -15,21 +19,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use etcd_client::{
-    Client, ConnectOptions, Error, GetOptions, GetResponse, KvClient, LeaseClient, Txn, TxnResponse, WatchClient,
-};
+use etcd_client::{Error, GetOptions, GetResponse, ResponseHeader, Txn, TxnResponse};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch::Receiver;
 
 pub use crate::etcd::error::{EtcdError, Fault};
+pub use crate::etcd::history::History;
 
 use crate::cluster::Keys;
-
-/// The largest answer that is taken. tonic's own limit, 4 MiB, is less than a cluster's metadata may have.
-const LARGEST_ANSWER: usize = 64 << 20;
-
-/// etcd closes connections that are pinged more often than once in 5 s.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::etcd::history::{Chronicle, Known};
+use crate::etcd::member::Member;
 
 /// Section `[etcd]`: where the cluster's etcd is, and how it is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,19 +111,11 @@ pub struct Etcd {
 struct Shared {
     config: EtcdConfig,
     keys: Keys,
-    /// Replaced as a whole by the one that holds `moving`.
+    chronicle: Chronicle,
+    /// Replaced as a whole by the one that holds `next`.
     member: ArcSwap<Member>,
-    moving: tokio::sync::Mutex<()>,
-}
-
-/// The member of etcd that is used now.
-struct Member {
-    /// Counts the members used before, so that many failures at once lead to one move only.
-    generation: u64,
-    endpoint: String,
-    kv: KvClient,
-    lease: LeaseClient,
-    watch: WatchClient,
+    /// The member that comes after the present one, where it is in use already beside it.
+    next: tokio::sync::Mutex<Option<Arc<Member>>>,
 }
 
 impl Etcd {
@@ -153,8 +144,9 @@ impl Etcd {
         let shared = Shared {
             config: config.clone(),
             keys,
+            chronicle: Chronicle::new(),
             member: ArcSwap::from_pointee(member),
-            moving: tokio::sync::Mutex::new(()),
+            next: tokio::sync::Mutex::new(None),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -174,6 +166,11 @@ impl Etcd {
         self.member().endpoint.clone()
     }
 
+    /// Whether etcd is still the cluster that it was.
+    pub fn history(&self) -> Receiver<History> {
+        self.shared.chronicle.history()
+    }
+
     /// A linearizable read. `doing` completes the error's text, "cannot …".
     ///
     /// # Errors
@@ -185,12 +182,14 @@ impl Etcd {
         key: impl Into<Vec<u8>>,
         options: Option<GetOptions>,
     ) -> Result<GetResponse, EtcdError> {
-        let key = key.into();
-        self.bounded(doing, self.request_timeout(), |member| {
+        let (key, known) = (key.into(), self.shared.chronicle.known());
+        let answer = self.bounded(doing, self.request_timeout(), |member| {
             let mut kv = member.kv.clone();
             async move { kv.get(key, options).await }
-        })
-        .await
+        });
+        let answer = answer.await?;
+        self.note(known, answer.header());
+        Ok(answer)
     }
 
     /// A transaction. After an error that is not etcd's own answer nobody knows whether it was carried out.
@@ -199,11 +198,21 @@ impl Etcd {
     ///
     /// As [`Fault`] has them.
     pub async fn txn(&self, doing: impl Into<Cow<'static, str>>, txn: Txn) -> Result<TxnResponse, EtcdError> {
-        self.bounded(doing, self.request_timeout(), |member| {
+        let known = self.shared.chronicle.known();
+        let answer = self.bounded(doing, self.request_timeout(), |member| {
             let mut kv = member.kv.clone();
             async move { kv.txn(txn).await }
-        })
-        .await
+        });
+        let answer = answer.await?;
+        self.note(known, answer.header());
+        Ok(answer)
+    }
+
+    /// Takes the header of a linearizable answer.
+    fn note(&self, known: Known, header: Option<&ResponseHeader>) {
+        if let Some(header) = header {
+            self.shared.chronicle.answered(known, header.cluster_id(), header.revision());
+        }
     }
 
     /// One request to the member that is used now, which is left for the next one where it fails.
@@ -236,43 +245,36 @@ impl Etcd {
     /// Goes to the next member, or to the same one by a new connection where there is no other: a connection may be dead
     /// without a sign. What runs over the old one goes on.
     async fn leave(&self, member: &Member) {
-        let _moving = self.shared.moving.lock().await;
-        if self.member().generation == member.generation
-            && let Ok(next) = Member::new(&self.shared.config, member.generation + 1).await
+        if let Ok(next) = self.beside(member).await
+            && self.member().generation <= member.generation
         {
-            self.shared.member.store(Arc::new(next));
+            self.prefer(&next).await;
+        }
+    }
+
+    /// Another member than this one, to be asked beside it: the one that is used now where this was left, else the next.
+    async fn beside(&self, member: &Member) -> Result<Arc<Member>, EtcdError> {
+        let mut next = self.shared.next.lock().await;
+        let known = [Some(self.member()), next.clone()];
+        if let Some(other) = known.into_iter().flatten().find(|other| other.generation > member.generation) {
+            return Ok(other);
+        }
+        let made = Arc::new(Member::new(&self.shared.config, member.generation + 1).await?);
+        *next = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Uses this member from now on, unless a later one is used already.
+    async fn prefer(&self, member: &Arc<Member>) {
+        let mut next = self.shared.next.lock().await;
+        if self.member().generation < member.generation {
+            self.shared.member.store(Arc::clone(member));
+            next.take_if(|next| next.generation <= member.generation);
         }
     }
 
     fn member(&self) -> Arc<Member> {
         self.shared.member.load_full()
-    }
-}
-
-impl Member {
-    async fn new(config: &EtcdConfig, generation: u64) -> Result<Self, EtcdError> {
-        let count = config.endpoints.len().max(1) as u64;
-        let index = usize::try_from(generation % count).unwrap_or_default();
-        let endpoint = config.endpoints.get(index).cloned().unwrap_or_default();
-        let options = ConnectOptions::new()
-            .with_connect_timeout(config.connect_timeout)
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(true)
-            // A member that is cut off from its cluster must not look alive, neither to a stream nor to a request.
-            .with_require_leader(true);
-        // Without credentials nothing is sent here: the connection is made by the first request.
-        let client = Client::connect([&endpoint], Some(options)).await.map_err(|error| EtcdError {
-            doing: "use the endpoint".into(),
-            endpoint: endpoint.clone(),
-            fault: Fault::of(error),
-        })?;
-        Ok(Self {
-            generation,
-            endpoint,
-            kv: client.kv_client().max_decoding_message_size(LARGEST_ANSWER),
-            lease: client.lease_client(),
-            watch: client.watch_client().max_decoding_message_size(LARGEST_ANSWER),
-        })
     }
 }
 

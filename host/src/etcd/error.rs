@@ -21,7 +21,7 @@ pub struct EtcdError {
 }
 
 /// Why a request to etcd failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// There is no process that listens at the endpoint.
     #[error("connection refused: nothing listens there")]
@@ -78,15 +78,11 @@ impl Fault {
             Error::GRpcStatus(status) => Self::of_status(&status),
             Error::TransportError(error) => Self::of_connection(&error),
             Error::IoError(error) => Self::of_connection(&error),
-            // Keeper and stream of a lease tell in words that it is gone.
-            Error::LeaseKeepAliveError(text) if text.contains("lease not found") => Self::LeaseNotFound,
-            // What the client calls this is a stream that ended before its first answer.
-            Error::WatchError(text) if text.contains("lease keeper") => Self::StreamEnded,
             other => Self::Client(other.to_string()),
         }
     }
 
-    fn of_status(status: &Status) -> Self {
+    pub(super) fn of_status(status: &Status) -> Self {
         if let Some(source) = status.source() {
             return Self::of_connection(source);
         }

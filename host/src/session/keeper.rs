@@ -163,12 +163,12 @@ impl Keeper {
     }
 
     async fn renew(&mut self, lease_id: i64, limit: Duration) -> Result<Event, EtcdError> {
-        let mut keep_alive = match self.keep_alive.take() {
+        let keep_alive = match self.keep_alive.take() {
             Some(open) if open.lease_id() == lease_id => open,
             _ => KeepAlive::new(self.etcd.clone(), lease_id),
         };
         let sent = BootTime::now();
-        let answer = keep_alive.renew(limit).await;
+        let answer = keep_alive.renew(self.settings.ttl / 6, limit).await;
         self.keep_alive = Some(keep_alive);
         Ok(match answer? {
             Some(ttl) => Event::Renewed { ttl, sent },
