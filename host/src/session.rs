@@ -30,7 +30,7 @@ use crate::session::keeper::{Keeper, Leftover};
 use crate::session::tally::Tally;
 
 pub use crate::session::clock::BootTime;
-pub use crate::session::server_id::take_server_id;
+pub use crate::session::server_id::{raise_server_ids, take_server_id};
 pub use crate::session::settings::{OnDeleted, SessionConfig, SessionSettings};
 pub use crate::session::state_file::{Entry, StateFile, StateFileError};
 pub use crate::session::status::{Held, Holder, SessionGuard, SessionStatus, StandBy};

@@ -4,7 +4,7 @@
 //!
 //! * [`cluster`]: an etcd prefix of its own and the hosts in it; where a test begins
 //! * [`host`]: one host, what can be done to it and asked of it; [`config`] is its file, [`process`] one run of it
-//! * [`etcd`]: the server
+//! * [`etcd`]: one server or a cluster of them, with TLS and users; [`proxy`] stands in front of each, [`port`] keeps its place
 //! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
 //! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
 //! * [`vectors`]: vectors for a search, and what a search has to find
@@ -21,8 +21,10 @@ pub mod etcd;
 pub mod eventually;
 pub mod host;
 pub mod log;
+pub mod port;
 pub mod probe;
 pub mod process;
+pub mod proxy;
 pub mod vectors;
 
 pub use cluster::Cluster;

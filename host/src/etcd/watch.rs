@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use etcd_client::{EventType, GetOptions, ResponseHeader, WatchOptions, WatchResponse, WatchStream};
 
-use crate::etcd::{Etcd, EtcdError, Fault, Member};
+use crate::etcd::member::Member;
+use crate::etcd::{Etcd, EtcdError, Fault};
 
 /// Pauses between tries to make the watch again: doubled from the first to the last, each shortened by up to a half.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

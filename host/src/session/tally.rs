@@ -13,7 +13,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// etcd has answered a renewal.
+    /// etcd has answered a renewal; hedged where it had to be asked through another member as well.
     pub(super) fn renewed(&self, hedged: bool) {
         self.renewals.fetch_add(1, Ordering::Relaxed);
         self.hedged.fetch_add(u64::from(hedged), Ordering::Relaxed);

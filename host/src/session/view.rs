@@ -42,7 +42,7 @@ pub struct SessionView {
     pub last_renewal_ms: Option<u64>,
     /// How many renewals etcd has answered, since the start.
     pub renewals: u64,
-    /// How many of them through another member, because the first was silent.
+    /// How many of them were asked for through another member as well, because the first was silent for too long.
     pub hedged_renewals: u64,
     /// How many renewals have failed, since the start.
     pub failed_renewals: u64,

@@ -3,8 +3,8 @@
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::etcd::Etcd;
 use crate::etcd::watch::{Change, Keys, Patience, Update, Watch};
+use crate::etcd::{Etcd, History};
 use crate::session::SessionSettings;
 use crate::session::clock::BootTime;
 use crate::session::lease::{Event, Key, Lease, Reading};
@@ -15,6 +15,18 @@ pub(super) struct News {
     main: Followed,
     standby: Option<Followed>,
     stopping: watch::Receiver<bool>,
+    history: watch::Receiver<History>,
+    /// How often etcd has lost its data, as far as that was told.
+    losses: u64,
+    following: Following,
+}
+
+/// What is needed to follow the keys anew.
+struct Following {
+    etcd: Etcd,
+    main: String,
+    standby: Option<String>,
+    patience: Patience,
 }
 
 /// A key that is followed. What was seen last is all that counts.
@@ -28,17 +40,23 @@ struct Followed {
 impl News {
     pub(super) fn new(etcd: Etcd, settings: &SessionSettings, stopping: watch::Receiver<bool>) -> Self {
         let patience = Patience { ask_after: settings.ttl / 3, answer_within: settings.ttl / 6 };
-        let follow = |key, name| Followed::new(key, Watch::new(etcd.clone(), Keys::One(name), patience));
-        Self {
-            main: follow(Key::Main, settings.key(etcd.keys())),
-            standby: settings.standby_key(etcd.keys()).map(|name| follow(Key::Standby, name)),
-            stopping,
-        }
+        let (main, standby) = (settings.key(etcd.keys()), settings.standby_key(etcd.keys()));
+        let history = etcd.history();
+        let losses = history.borrow().losses;
+        let following = Following { etcd, main, standby, patience };
+        let (main, standby) = following.start();
+        Self { main, standby, stopping, history, losses, following }
     }
 
     /// Tells all that is known. Told again and again: what was ignored in one state may matter in the next.
     pub(super) fn tell(&mut self, lease: &mut Lease) {
         let now = BootTime::now();
+        let losses = self.history.borrow_and_update().losses;
+        if std::mem::replace(&mut self.losses, losses) != losses {
+            // What was seen of the lost etcd has higher revisions than anything to come, and would be believed for ever.
+            (self.main, self.standby) = self.following.start();
+            lease.on(Event::HistoryLost, now);
+        }
         if *self.stopping.borrow_and_update() {
             lease.on(Event::Stopping, now);
         }
@@ -62,7 +80,17 @@ impl News {
                 None => std::future::pending().await,
             } } => {}
             () = changed(&mut self.stopping) => {}
+            () = changed(&mut self.history) => {}
         }
+    }
+}
+
+impl Following {
+    fn start(&self) -> (Followed, Option<Followed>) {
+        let follow = |key, name: &String| {
+            Followed::new(key, Watch::new(self.etcd.clone(), Keys::One(name.clone()), self.patience))
+        };
+        (follow(Key::Main, &self.main), self.standby.as_ref().map(|name| follow(Key::Standby, name)))
     }
 }
 

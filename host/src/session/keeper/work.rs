@@ -22,7 +22,8 @@ pub(super) struct Work {
     state_file: Arc<StateFile>,
     tally: Arc<Tally>,
     requests: Requests,
-    keep_alive: Option<KeepAlive>,
+    /// How long a transaction may take: a silent member must leave enough of the lease's time for another try.
+    limit: Duration,
 }
 
 impl Work {
@@ -33,7 +34,8 @@ impl Work {
         tally: Arc<Tally>,
     ) -> Self {
         let requests = Requests { main: settings.key(etcd.keys()), standby: settings.standby_key(etcd.keys()) };
-        Self { etcd, settings, state_file, tally, requests, keep_alive: None }
+        let limit = etcd.request_timeout().min(settings.ttl / 3);
+        Self { etcd, settings, state_file, tally, requests, limit }
     }
 
     /// The end of the work: what is left is the lease.
@@ -50,7 +52,7 @@ impl Work {
     /// # Cancel safety
     ///
     /// Of a step that changes something in etcd nobody knows whether it was carried out.
-    pub(super) async fn perform(&mut self, step: Step) -> Result<Event, EtcdError> {
+    pub(super) async fn perform(&self, step: Step) -> Result<Event, EtcdError> {
         let lease_id = match step {
             Step::Put { lease_id, .. } | Step::PutStandby { lease_id, .. } | Step::Mark { lease_id, .. } => lease_id,
             _ => 0,
@@ -64,11 +66,12 @@ impl Work {
         }
     }
 
-    async fn ask(&mut self, step: Step) -> Result<Event, EtcdError> {
+    async fn ask(&self, step: Step) -> Result<Event, EtcdError> {
         match step {
             Step::ClearFormer => self.clear_former().await,
             Step::ReadKey => {
-                let answer = self.etcd.txn(format!("read '{}'", self.requests.main), self.requests.read()).await?;
+                let doing = format!("read '{}'", self.requests.main);
+                let answer = self.etcd.txn_within(doing, self.requests.read(), self.limit).await?;
                 Ok(Event::Read(readings(&answer)))
             }
             Step::Grant => {
@@ -90,10 +93,10 @@ impl Work {
                 let value = self.settings.value(lease_id, true);
                 let txn = self.requests.update(key, value, lease_id, create_revision);
                 let doing = format!("mark '{}' as stopping", self.requests.name(key));
-                let answer = self.etcd.txn(doing, txn).await?;
+                let answer = self.etcd.txn_within(doing, txn, self.limit).await?;
                 Ok(if answer.succeeded() { Event::Marked } else { Event::NotPut(readings(&answer)) })
             }
-            Step::Renew { lease_id, hedge_after: _, limit } => self.renew(lease_id, limit).await,
+            Step::Renew { lease_id, hedge_after, limit } => self.renew(lease_id, hedge_after, limit).await,
             Step::Clear { key, lease_id, mod_revision } => self.clear(key, lease_id, mod_revision).await,
             Step::Drop(lease_id) => {
                 // It holds no key: that it runs out by itself does no harm.
@@ -123,25 +126,21 @@ impl Work {
     }
 
     async fn put(&self, key: Key, txn: Txn, stopping: bool) -> Result<Event, EtcdError> {
-        let answer = self.etcd.txn(format!("register '{}'", self.requests.name(key)), txn).await?;
+        let doing = format!("register '{}'", self.requests.name(key));
+        let answer = self.etcd.txn_within(doing, txn, self.limit).await?;
         Ok(match answer.succeeded() {
             true => Event::Put { revision: revision(&answer), stopping },
             false => Event::NotPut(readings(&answer)),
         })
     }
 
-    async fn renew(&mut self, lease_id: i64, limit: Duration) -> Result<Event, EtcdError> {
-        let mut keep_alive = match self.keep_alive.take() {
-            Some(open) if open.lease_id() == lease_id => open,
-            _ => KeepAlive::new(self.etcd.clone(), lease_id),
-        };
+    async fn renew(&self, lease_id: i64, hedge_after: Duration, limit: Duration) -> Result<Event, EtcdError> {
         let sent = BootTime::now();
-        let answer = keep_alive.renew(limit).await;
-        self.keep_alive = Some(keep_alive);
+        let answer = KeepAlive::new(self.etcd.clone(), lease_id).renew(hedge_after, limit).await;
         Ok(match answer.inspect_err(|_| self.tally.renewal_failed())? {
             Some(ttl) => {
                 self.tally.lives_for(ttl);
-                self.tally.renewed(false);
+                self.tally.renewed(sent.elapsed() >= hedge_after);
                 Event::Renewed { ttl, sent }
             }
             None => {
@@ -157,7 +156,8 @@ impl Work {
             self.forget(lease_id);
         }
         let name = self.requests.name(key);
-        let answer = self.etcd.txn(format!("remove '{name}'"), self.requests.remove(key, mod_revision)).await?;
+        let removal = self.requests.remove(key, mod_revision);
+        let answer = self.etcd.txn_within(format!("remove '{name}'"), removal, self.limit).await?;
         if answer.succeeded() {
             tracing::info!(key = name, mod_revision, "removed a key that nobody living has");
         }
