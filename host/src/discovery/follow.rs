@@ -88,7 +88,7 @@ fn take(table: &mut Table, update: Update, tables: &watch::Sender<Arc<PeerTable>
     let role = table.published().role.clone();
     let mut record = record.lock().unwrap_or_else(PoisonError::into_inner);
     let skipped = match update {
-        Update::Table { entries, revision } => table.replace(&entries, revision, now),
+        Update::Table { entries, revision, .. } => table.replace(&entries, revision, now),
         Update::Changes(changes) => table.change(&changes, now),
         Update::Fresh => {
             table.confirm(now);
