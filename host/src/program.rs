@@ -108,8 +108,11 @@ async fn check_plugins(arguments: &check::CheckArguments, linked: &[Plugin]) -> 
         Ok(config) => config,
         Err(mistakes) => return mistaken(&mistakes),
     };
-    let verdicts = prepare::check_all(&config, linked).await;
-    ExitCode::from(check::report(&verdicts, &mut std::io::stdout()))
+    let (verdicts, members) = tokio::join!(prepare::check_all(&config, linked), arguments.look(&config));
+    let of_plugins = check::report(&verdicts, &mut std::io::stdout());
+    let of_members = check::report_members(&members, &mut std::io::stdout());
+    // What has failed goes before what is mistaken, as among plugins.
+    ExitCode::from(if of_members == 0 { of_plugins } else { of_members })
 }
 
 fn mistaken(error: &(dyn std::error::Error + 'static)) -> ExitCode {

@@ -117,6 +117,36 @@ fn mistakes_name_line_key_expected_and_found() {
 }
 
 #[test]
+fn a_password_is_never_shown() {
+    for text in [
+        "[etcd]\npassword = 4711\nuser = 'me'",
+        "[etcd]\npassword = ['4711']",
+        "[etcd]\npassword = { a = 4711 }",
+        "[etcd]\npassword = 4711x",
+        "[etcd]\npasswort = '4711'",
+        "[etcd]\npassword = '4711'",
+        "[etcd]\nuser = 'me'\npassword = '4711'\npassword_file = '/none'",
+        "[etcd.password]\nis = 4711",
+    ] {
+        let told = mistakes(text, &[]);
+        assert!(told.iter().all(|line| !line.contains("4711")), "{told:?}");
+    }
+    let variables = [("COMPONENTHOST_ETCD_USER", "me"), ("COMPONENTHOST_ETCD_PASSWORD", "4711")];
+    let config = parse("component.a = {}", &variables).expect("a number is a password too");
+    assert_eq!(config.etcd.password, crate::etcd::password::Password::from("4711"));
+    let dump = format!("{config:?} {}", toml::Table::try_from(&config).expect("TOML"));
+    assert!(!dump.contains("4711"), "{dump}");
+}
+
+#[test]
+fn the_files_of_tls_can_be_given_by_variables() {
+    let variables = [("COMPONENTHOST_ETCD_TLS_CA", "/none/ca.pem"), ("COMPONENTHOST_ETCD_TLS_SERVER_NAME", "etcd")];
+    let told = mistakes("", &variables);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("COMPONENTHOST_ETCD_TLS_CA: etcd.tls.ca: \"/none/ca.pem\" cannot be read"), "{told:?}");
+}
+
+#[test]
 fn values_out_of_range_are_reported() {
     for (text, key) in [
         ("[cluster]\nname = ' b'", "cluster.name"),

@@ -36,7 +36,7 @@ impl Etcd {
     pub async fn grant_lease(&self, ttl: Duration) -> Result<Granted, EtcdError> {
         let seconds = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
         let answer = self
-            .bounded("get a lease", self.request_timeout(), |member| {
+            .repeated("get a lease", self.request_timeout(), |member| {
                 let mut lease = member.lease.clone();
                 async move { lease.grant(seconds, None).await }
             })
@@ -51,7 +51,7 @@ impl Etcd {
     /// As [`Fault`] has them.
     pub async fn revoke_lease(&self, lease_id: i64) -> Result<bool, EtcdError> {
         let answer = self
-            .bounded("revoke a lease", self.request_timeout(), |member| {
+            .repeated("revoke a lease", self.request_timeout(), |member| {
                 let mut lease = member.lease.clone();
                 async move { lease.revoke(lease_id).await }
             })
@@ -70,7 +70,7 @@ impl Etcd {
     /// As [`Fault`] has them.
     pub async fn time_left(&self, lease_id: i64) -> Result<Option<Duration>, EtcdError> {
         let answer = self
-            .bounded("ask for a lease", self.request_timeout(), |member| {
+            .repeated("ask for a lease", self.request_timeout(), |member| {
                 let mut lease = member.lease.clone();
                 async move { lease.time_to_live(lease_id, None).await }
             })
@@ -143,7 +143,11 @@ impl KeepAlive {
     }
 
     async fn ask(&self, member: Arc<Member>) -> (Arc<Member>, Result<Option<Duration>, Fault>) {
-        let answer = member.renewals.ask(self.lease_id).await;
+        let answer = self.etcd.authorised(&member, |member| {
+            let (renewals, lease_id) = (Arc::clone(&member.renewals), self.lease_id);
+            async move { renewals.ask(lease_id).await }
+        });
+        let answer = answer.await;
         (member, answer)
     }
 }

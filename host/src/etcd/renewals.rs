@@ -13,10 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::client::Grpc;
-use tonic::transport::Channel;
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
+use crate::etcd::channel::TokenChannel;
 use crate::etcd::error::Fault;
 
 /// etcd's method, and the two fields that count of its messages.
@@ -43,7 +43,7 @@ type Answer = oneshot::Sender<Result<i64, Fault>>;
 
 /// The renewals that go to one member. The stream is made by the first, and made again after it broke.
 pub(super) struct Renewals {
-    channel: Channel,
+    channel: TokenChannel,
     stream: Mutex<Option<Stream>>,
 }
 
@@ -54,7 +54,7 @@ struct Stream {
 }
 
 impl Renewals {
-    pub(super) fn over(channel: Channel) -> Self {
+    pub(super) fn over(channel: TokenChannel) -> Self {
         Self { channel, stream: Mutex::new(None) }
     }
 
@@ -79,7 +79,7 @@ impl Renewals {
 }
 
 impl Stream {
-    fn open(channel: Channel) -> Self {
+    fn open(channel: TokenChannel) -> Self {
         let (asked, asks) = mpsc::channel(MOST_UNANSWERED);
         let task = AbortOnDropHandle::new(tokio::spawn(run(channel, asks)));
         Self { asked, _task: task }
@@ -87,7 +87,7 @@ impl Stream {
 }
 
 /// Until the stream breaks; whoever waits then is told why.
-async fn run(channel: Channel, mut asks: mpsc::Receiver<(i64, Answer)>) {
+async fn run(channel: TokenChannel, mut asks: mpsc::Receiver<(i64, Answer)>) {
     let (requests, outgoing) = mpsc::channel(MOST_UNANSWERED);
     // etcd answers the requests of one lease in their order.
     let mut waiting: HashMap<i64, VecDeque<Answer>> = HashMap::new();
@@ -126,7 +126,7 @@ async fn run(channel: Channel, mut asks: mpsc::Receiver<(i64, Answer)>) {
 }
 
 async fn open(
-    channel: Channel,
+    channel: TokenChannel,
     requests: ReceiverStream<KeepAliveRequest>,
 ) -> Result<tonic::Streaming<KeepAliveAnswer>, Status> {
     let mut grpc = Grpc::new(channel);

@@ -23,7 +23,7 @@ use crate::serve::{self, Own, ServeError, Served};
 use crate::session::{SessionError, StateFile, StateFileError, take_server_id};
 use crate::supervise::{self, Alive, Member};
 
-/// How often it is said that etcd does not answer, and how long the next try waits.
+/// How often it is said why etcd cannot be used, and how long the next try waits.
 const ETCD_RETRY: Duration = Duration::from_secs(2);
 
 /// Why a host could not be started. Print the chain.
@@ -222,7 +222,7 @@ async fn join(config: &Config) -> Result<(Etcd, ServerId), StartupError> {
             Err(error) => error,
         };
         let again_in = humantime::format_duration(ETCD_RETRY);
-        tracing::warn!(error = plugin_api::error::chain(&error), %again_in, "etcd does not answer");
+        tracing::warn!(error = error.chain(), %again_in, "etcd cannot be used yet; waiting for it");
         tokio::time::sleep(ETCD_RETRY).await;
     }
 }
