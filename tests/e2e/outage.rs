@@ -3,6 +3,8 @@
 //! Each test lasts a few seconds; with `FULL=1` as long as such an outage does, and prints what it measured.
 
 mod rig;
+mod shown;
+mod traffic;
 
 use std::time::{Duration, Instant};
 

@@ -1,13 +1,11 @@
 //! A caller and two nodes that it calls, their calls running, with three members of etcd; and what no outage may do to them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use etcd_client::GetOptions;
 use plugin_api::identity::{Role, ServerId};
-use probe_plugin::v1::{CallKind, CallRequest, CallResponse, EchoRequest, ReleaseRequest};
+use probe_plugin::v1::{CallKind, CallRequest, CallResponse, ReleaseRequest};
 use serde_json::{Value, json};
 use tests::client::Probe;
 use tests::cluster::TTL_SECONDS;
@@ -16,8 +14,8 @@ use tests::probe::{call, held};
 use tests::{Cluster, Host, LIMIT, eventually, holds, within};
 use tokio::task::JoinHandle;
 
-/// Between two calls, and two looks, of the traffic.
-const PAUSE: Duration = Duration::from_millis(20);
+use super::shown::{dependency, events_of, peer, registration};
+use super::traffic::{Seen, Traffic};
 
 /// The key of the calls that are held all the while.
 const KEY: &str = "outage";
@@ -121,14 +119,11 @@ impl Rig {
     /// Calls both nodes through alpha, and alpha itself, and looks at each session, until it is stopped.
     pub async fn traffic(&self) -> Traffic {
         let ids = self.betas.iter().map(|beta| beta.id).collect();
-        let stop = Arc::new(AtomicBool::new(false));
-        let task = tokio::spawn(Traffic::run(self.probe.clone(), ids, Arc::clone(&stop)));
-        let mut looks = Vec::new();
+        let mut sessions = Vec::new();
         for (host, role) in self.hosts() {
-            let path = format!("/api/v1/components/{role}");
-            looks.push(tokio::spawn(Traffic::look(host.admin_address().await, path, Arc::clone(&stop))));
+            sessions.push((host.admin_address().await, format!("/api/v1/components/{role}")));
         }
-        Traffic { stop, task, looks }
+        Traffic::begin(self.probe.clone(), ids, sessions)
     }
 
     /// Waits until no session is certain any more.
@@ -268,62 +263,6 @@ impl Beta {
     }
 }
 
-/// Calls one after the other, and a look at each session again and again.
-pub struct Traffic {
-    stop: Arc<AtomicBool>,
-    task: JoinHandle<Seen>,
-    looks: Vec<JoinHandle<bool>>,
-}
-
-/// What was seen of the traffic.
-#[derive(Default)]
-struct Seen {
-    count: u64,
-    failed: Vec<String>,
-    /// Some session was not held at some time.
-    uncertain: bool,
-}
-
-impl Traffic {
-    async fn run(mut probe: Probe, ids: Vec<i64>, stop: Arc<AtomicBool>) -> Seen {
-        let mut seen = Seen::default();
-        while !stop.load(Ordering::SeqCst) {
-            for id in &ids {
-                let request = CallRequest { server_id: Some(*id), ..call("beta", CallKind::Unary) };
-                match probe.call(request).await.map(tonic::Response::into_inner) {
-                    Ok(answer) if answer.code == 0 => seen.count += 1,
-                    answer => seen.failed.push(format!("{answer:?}")),
-                }
-            }
-            match probe.echo(EchoRequest::default()).await {
-                Ok(_) => seen.count += 1,
-                Err(status) => seen.failed.push(status.to_string()),
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        seen
-    }
-
-    async fn look(address: String, path: String, stop: Arc<AtomicBool>) -> bool {
-        let mut uncertain = false;
-        while !stop.load(Ordering::SeqCst) {
-            let view = tests::admin::get(&address, &path).await.expect("a host answers").json();
-            uncertain |= view["session"]["state"] != "held" || view["session"]["time_left_ms"] == 0;
-            tokio::time::sleep(PAUSE).await;
-        }
-        uncertain
-    }
-
-    async fn end(self) -> Seen {
-        self.stop.store(true, Ordering::SeqCst);
-        let mut seen = within(LIMIT, self.task).await.expect("no panic");
-        for look in self.looks {
-            seen.uncertain |= within(LIMIT, look).await.expect("no panic");
-        }
-        seen
-    }
-}
-
 async fn reaches(probe: &Probe, id: i64) {
     let request = CallRequest { server_id: Some(id), ..call("beta", CallKind::Unary) };
     tests::probe::reaches(probe, &request).await;
@@ -331,27 +270,4 @@ async fn reaches(probe: &Probe, id: i64) {
 
 async fn server_id(host: &Host, role: &str) -> i64 {
     host.component(role).await["server_id"].as_i64().expect("a host that is Healthy has its id")
-}
-
-/// What alpha shows of the nodes.
-async fn dependency(alpha: &Host) -> Value {
-    let view = alpha.connections().await;
-    let all = view["dependencies"].as_array().cloned().unwrap_or_default();
-    all.into_iter().find(|dependency| dependency["role"] == "beta").expect("alpha depends on beta")
-}
-
-fn peer(dependency: &Value, id: i64) -> Value {
-    let peers = dependency["peers"].as_array().into_iter().flatten();
-    peers.filter(|peer| peer["server_id"] == id).cloned().next().unwrap_or_default()
-}
-
-fn events_of(dependency: &Value, id: i64) -> Vec<String> {
-    let events = dependency["events"].as_array().into_iter().flatten();
-    let own = events.filter(|event| event["server_id"] == id);
-    own.map(|event| event["event"].as_str().unwrap_or_default().to_owned()).collect()
-}
-
-fn registration(view: &Value) -> Option<(i64, i64)> {
-    let registration = &view["registration"];
-    Some((registration["create_revision"].as_i64()?, registration["lease_id"].as_i64()?))
 }
