@@ -11,6 +11,7 @@ mod discovery;
 mod etcd;
 mod gate;
 mod metadata;
+mod outage;
 mod panics;
 mod recovery;
 mod search;
