@@ -5,8 +5,19 @@
 //! which picks at random and burns a call on a dead member. Leases are in [`lease`], followed keys in [`watch`]; what the
 //! keys mean is not known here.
 
+mod channel;
+pub mod config;
+mod credentials;
 pub mod error;
+mod hedge;
+mod history;
 pub mod lease;
+mod login;
+pub mod look;
+mod member;
+pub mod password;
+mod renewals;
+pub mod tls;
 pub mod watch;
 
 use std::borrow::Cow;
@@ -15,93 +26,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use etcd_client::{
-    Client, ConnectOptions, Error, GetOptions, GetResponse, KvClient, LeaseClient, Txn, TxnResponse, WatchClient,
-};
-use serde::{Deserialize, Serialize};
+use etcd_client::{Error, GetOptions, GetResponse, ResponseHeader, Txn, TxnResponse};
+use tokio::sync::watch::Receiver;
 
-pub use crate::etcd::error::{EtcdError, Fault};
+pub use crate::etcd::config::{EtcdConfig, TlsConfig};
+pub use crate::etcd::error::{Authentication, EtcdError, Fault};
+pub use crate::etcd::history::History;
 
 use crate::cluster::Keys;
-
-/// The largest answer that is taken. tonic's own limit, 4 MiB, is less than a cluster's metadata may have.
-const LARGEST_ANSWER: usize = 64 << 20;
-
-/// etcd closes connections that are pinged more often than once in 5 s.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Section `[etcd]`: where the cluster's etcd is, and how it is asked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct EtcdConfig {
-    /// The members, `host:port` each. One is used at a time, the next when it fails.
-    /// Default `["127.0.0.1:2379"]`, etcd's own port on this machine.
-    pub endpoints: Vec<String>,
-    /// The first part of every key, and the cluster's name where it has no other. Default `componenthost`; `by-dev` joins a
-    /// Milvus development cluster.
-    pub root_path: String,
-    /// The second part of every key. Default `meta`, as in Milvus.
-    pub meta_sub_path: String,
-    /// How long a TCP connection to a member may take. Default 3 s: a member that needs longer is cut off.
-    #[serde(with = "humantime_serde")]
-    pub connect_timeout: Duration,
-    /// How long one request may take, with its connection. Default 5 s: more than an election takes.
-    #[serde(with = "humantime_serde")]
-    pub request_timeout: Duration,
-}
-
-impl Default for EtcdConfig {
-    fn default() -> Self {
-        Self {
-            endpoints: vec!["127.0.0.1:2379".to_owned()],
-            root_path: "componenthost".to_owned(),
-            meta_sub_path: "meta".to_owned(),
-            connect_timeout: Duration::from_secs(3),
-            request_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
-impl EtcdConfig {
-    /// All values that are out of range, as key and text.
-    pub fn mistakes(&self) -> Vec<(&'static str, String)> {
-        let mut mistakes = Vec::new();
-        if self.endpoints.is_empty() {
-            mistakes.push(("endpoints", "names no member of etcd; give at least one \"host:port\"".to_owned()));
-        }
-        for endpoint in &self.endpoints {
-            if let Some(text) = mistake_in_endpoint(endpoint) {
-                mistakes.push(("endpoints", format!("\"{endpoint}\" {text}")));
-            }
-        }
-        for (key, path) in [("root_path", &self.root_path), ("meta_sub_path", &self.meta_sub_path)] {
-            if path.is_empty() || path.starts_with('/') || path.ends_with('/') {
-                mistakes.push((key, format!("\"{path}\" must not be empty, nor begin or end with '/'")));
-            }
-        }
-        for (key, limit) in [("connect_timeout", self.connect_timeout), ("request_timeout", self.request_timeout)] {
-            if limit.is_zero() {
-                mistakes.push((key, "must be more than zero".to_owned()));
-            }
-        }
-        mistakes
-    }
-}
-
-fn mistake_in_endpoint(endpoint: &str) -> Option<&'static str> {
-    if endpoint.starts_with("https://") {
-        return Some("asks for TLS, which this host does not speak to etcd");
-    }
-    let authority = endpoint.strip_prefix("http://").unwrap_or(endpoint);
-    let Ok(authority) = authority.parse::<http::uri::Authority>() else {
-        return Some("is no \"host:port\"");
-    };
-    if authority.host().is_empty() || authority.port_u16().is_none_or(|port| port == 0) {
-        return Some("is no \"host:port\"");
-    }
-    None
-}
+use crate::etcd::credentials::Credentials;
+use crate::etcd::history::{Chronicle, Known};
+use crate::etcd::member::Member;
 
 /// The cluster's etcd. Cheap to clone; all clones share one connection.
 #[derive(Clone)]
@@ -112,19 +47,12 @@ pub struct Etcd {
 struct Shared {
     config: EtcdConfig,
     keys: Keys,
-    /// Replaced as a whole by the one that holds `moving`.
+    credentials: Credentials,
+    chronicle: Chronicle,
+    /// Replaced as a whole by the one that holds `next`.
     member: ArcSwap<Member>,
-    moving: tokio::sync::Mutex<()>,
-}
-
-/// The member of etcd that is used now.
-struct Member {
-    /// Counts the members used before, so that many failures at once lead to one move only.
-    generation: u64,
-    endpoint: String,
-    kv: KvClient,
-    lease: LeaseClient,
-    watch: WatchClient,
+    /// The member that comes after the present one, where it is in use already beside it.
+    next: tokio::sync::Mutex<Option<Arc<Member>>>,
 }
 
 impl Etcd {
@@ -132,7 +60,7 @@ impl Etcd {
     ///
     /// # Errors
     ///
-    /// The last member's failure, which tells *refused*, *no leader* and *no answer* apart.
+    /// The last member's failure, which tells *refused*, *TLS*, *authentication*, *no leader* and *no answer* apart.
     pub async fn connect(config: &EtcdConfig) -> Result<Self, EtcdError> {
         let etcd = Self::lazy(config).await?;
         let mut tries = config.endpoints.len().max(1);
@@ -141,7 +69,8 @@ impl Etcd {
             // Any key does: what counts is that the read goes through the cluster's leader.
             match etcd.get("read from the cluster", etcd.keys().next_server_id(), None).await {
                 Ok(_) => return Ok(etcd),
-                Err(error) if tries == 0 => return Err(error),
+                // Another member knows no other users.
+                Err(error) if tries == 0 || matches!(error.fault, Fault::Authentication(_)) => return Err(error),
                 Err(error) => tracing::warn!(error = %error.chain(), "this member of etcd is passed over"),
             }
         }
@@ -149,12 +78,15 @@ impl Etcd {
 
     async fn lazy(config: &EtcdConfig) -> Result<Self, EtcdError> {
         let keys = Keys::new(&config.root_path, &config.meta_sub_path);
-        let member = Member::new(config, 0).await?;
+        let credentials = Credentials::new(config);
+        let member = Member::new(config, 0, credentials.token()).await?;
         let shared = Shared {
             config: config.clone(),
             keys,
+            credentials,
+            chronicle: Chronicle::new(),
             member: ArcSwap::from_pointee(member),
-            moving: tokio::sync::Mutex::new(()),
+            next: tokio::sync::Mutex::new(None),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
@@ -174,6 +106,11 @@ impl Etcd {
         self.member().endpoint.clone()
     }
 
+    /// Whether etcd is still the cluster that it was.
+    pub fn history(&self) -> Receiver<History> {
+        self.shared.chronicle.history()
+    }
+
     /// A linearizable read. `doing` completes the error's text, "cannot …".
     ///
     /// # Errors
@@ -185,12 +122,14 @@ impl Etcd {
         key: impl Into<Vec<u8>>,
         options: Option<GetOptions>,
     ) -> Result<GetResponse, EtcdError> {
-        let key = key.into();
-        self.bounded(doing, self.request_timeout(), |member| {
-            let mut kv = member.kv.clone();
+        let (key, known) = (key.into(), self.shared.chronicle.known());
+        let answer = self.repeated(doing, self.request_timeout(), |member| {
+            let (mut kv, key, options) = (member.kv.clone(), key.clone(), options.clone());
             async move { kv.get(key, options).await }
-        })
-        .await
+        });
+        let answer = answer.await?;
+        self.note(known, answer.header());
+        Ok(answer)
     }
 
     /// A transaction. After an error that is not etcd's own answer nobody knows whether it was carried out.
@@ -199,14 +138,47 @@ impl Etcd {
     ///
     /// As [`Fault`] has them.
     pub async fn txn(&self, doing: impl Into<Cow<'static, str>>, txn: Txn) -> Result<TxnResponse, EtcdError> {
-        self.bounded(doing, self.request_timeout(), |member| {
-            let mut kv = member.kv.clone();
+        let known = self.shared.chronicle.known();
+        let answer = self.repeated(doing, self.request_timeout(), |member| {
+            let (mut kv, txn) = (member.kv.clone(), txn.clone());
             async move { kv.txn(txn).await }
-        })
-        .await
+        });
+        let answer = answer.await?;
+        self.note(known, answer.header());
+        Ok(answer)
     }
 
-    /// One request to the member that is used now, which is left for the next one where it fails.
+    /// Takes the header of a linearizable answer.
+    fn note(&self, known: Known, header: Option<&ResponseHeader>) {
+        if let Some(header) = header {
+            self.shared.chronicle.answered(known, header.cluster_id(), header.revision());
+        }
+    }
+
+    /// One request to the member that is used now, which is left for the next one where it fails. Where etcd does not take
+    /// our token, the request is sent once more, with a new one: etcd has not carried it out.
+    async fn repeated<T, F>(
+        &self,
+        doing: impl Into<Cow<'static, str>>,
+        limit: Duration,
+        request: impl Fn(&Member) -> F,
+    ) -> Result<T, EtcdError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let member = self.member();
+        let answer = self.authorised(&member, |member| {
+            let answer = request(member);
+            async move { answer.await.map_err(Fault::of) }
+        });
+        let answer = tokio::time::timeout(limit, answer).await;
+        match answer.unwrap_or(Err(Fault::NoAnswer(limit))) {
+            Ok(answer) => Ok(answer),
+            Err(fault) => Err(self.failed(doing, &member, fault).await),
+        }
+    }
+
+    /// The same, sent once: what opens a stream, whose owner opens it again in any case.
     async fn bounded<T, F>(
         &self,
         doing: impl Into<Cow<'static, str>>,
@@ -216,13 +188,35 @@ impl Etcd {
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let member = self.member();
-        let fault = match tokio::time::timeout(limit, request(&member)).await {
-            Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => Fault::of(error),
-            Err(_) => Fault::NoAnswer(limit),
+        let (member, credentials) = (self.member(), &self.shared.credentials);
+        let answer = async {
+            let serial = credentials.ready(&member).await?;
+            request(&member).await.map_err(Fault::of).map_err(|fault| {
+                // The next one takes a new token.
+                credentials.is_worth_repeating(&fault, serial);
+                credentials.explained(fault)
+            })
         };
-        Err(self.failed(doing, &member, fault).await)
+        match tokio::time::timeout(limit, answer).await.unwrap_or(Err(Fault::NoAnswer(limit))) {
+            Ok(answer) => Ok(answer),
+            Err(fault) => Err(self.failed(doing, &member, fault).await),
+        }
+    }
+
+    /// A request to that member, with a token if there is a user; once more where etcd does not take the token.
+    async fn authorised<T, F>(&self, member: &Member, request: impl Fn(&Member) -> F) -> Result<T, Fault>
+    where
+        F: Future<Output = Result<T, Fault>>,
+    {
+        let credentials = &self.shared.credentials;
+        let mut is_repeated = false;
+        loop {
+            let serial = credentials.ready(member).await?;
+            match request(member).await {
+                Err(fault) if !is_repeated && credentials.is_worth_repeating(&fault, serial) => is_repeated = true,
+                answer => return answer.map_err(|fault| credentials.explained(fault)),
+            }
+        }
     }
 
     /// The error of a request to that member; leaves the member where the fault is the member's.
@@ -236,70 +230,37 @@ impl Etcd {
     /// Goes to the next member, or to the same one by a new connection where there is no other: a connection may be dead
     /// without a sign. What runs over the old one goes on.
     async fn leave(&self, member: &Member) {
-        let _moving = self.shared.moving.lock().await;
-        if self.member().generation == member.generation
-            && let Ok(next) = Member::new(&self.shared.config, member.generation + 1).await
+        self.shared.credentials.member_left();
+        if let Ok(next) = self.beside(member).await
+            && self.member().generation <= member.generation
         {
-            self.shared.member.store(Arc::new(next));
+            self.prefer(&next).await;
+        }
+    }
+
+    /// Another member than this one, to be asked beside it: the one that is used now where this was left, else the next.
+    async fn beside(&self, member: &Member) -> Result<Arc<Member>, EtcdError> {
+        let mut next = self.shared.next.lock().await;
+        let known = [Some(self.member()), next.clone()];
+        if let Some(other) = known.into_iter().flatten().find(|other| other.generation > member.generation) {
+            return Ok(other);
+        }
+        let made =
+            Arc::new(Member::new(&self.shared.config, member.generation + 1, self.shared.credentials.token()).await?);
+        *next = Some(Arc::clone(&made));
+        Ok(made)
+    }
+
+    /// Uses this member from now on, unless a later one is used already.
+    async fn prefer(&self, member: &Arc<Member>) {
+        let mut next = self.shared.next.lock().await;
+        if self.member().generation < member.generation {
+            self.shared.member.store(Arc::clone(member));
+            next.take_if(|next| next.generation <= member.generation);
         }
     }
 
     fn member(&self) -> Arc<Member> {
         self.shared.member.load_full()
-    }
-}
-
-impl Member {
-    async fn new(config: &EtcdConfig, generation: u64) -> Result<Self, EtcdError> {
-        let count = config.endpoints.len().max(1) as u64;
-        let index = usize::try_from(generation % count).unwrap_or_default();
-        let endpoint = config.endpoints.get(index).cloned().unwrap_or_default();
-        let options = ConnectOptions::new()
-            .with_connect_timeout(config.connect_timeout)
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(true)
-            // A member that is cut off from its cluster must not look alive, neither to a stream nor to a request.
-            .with_require_leader(true);
-        // Without credentials nothing is sent here: the connection is made by the first request.
-        let client = Client::connect([&endpoint], Some(options)).await.map_err(|error| EtcdError {
-            doing: "use the endpoint".into(),
-            endpoint: endpoint.clone(),
-            fault: Fault::of(error),
-        })?;
-        Ok(Self {
-            generation,
-            endpoint,
-            kv: client.kv_client().max_decoding_message_size(LARGEST_ANSWER),
-            lease: client.lease_client(),
-            watch: client.watch_client().max_decoding_message_size(LARGEST_ANSWER),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_defaults_have_no_mistake() {
-        assert_eq!(EtcdConfig::default().mistakes(), []);
-    }
-
-    #[test]
-    fn every_mistake_is_told() {
-        let config = EtcdConfig {
-            endpoints: vec!["127.0.0.1".to_owned(), "https://etcd:2379".to_owned(), "etcd:2379".to_owned()],
-            root_path: String::new(),
-            meta_sub_path: "meta/".to_owned(),
-            connect_timeout: Duration::ZERO,
-            request_timeout: Duration::ZERO,
-        };
-        let keys: Vec<_> = config.mistakes().into_iter().map(|(key, _)| key).collect();
-        assert_eq!(
-            keys,
-            ["endpoints", "endpoints", "root_path", "meta_sub_path", "connect_timeout", "request_timeout"]
-        );
-        let none = EtcdConfig { endpoints: vec![], ..EtcdConfig::default() };
-        assert_eq!(none.mistakes().len(), 1);
     }
 }

@@ -36,7 +36,12 @@ impl Cluster {
 
     /// A new cluster with an etcd of its own, for what is done to etcd itself.
     pub async fn with_own_etcd() -> Self {
-        Self::in_etcd(Server::Own(Box::new(Etcd::start().await)))
+        Self::with_etcd(Etcd::start().await)
+    }
+
+    /// A new cluster in this etcd.
+    pub fn with_etcd(etcd: Etcd) -> Self {
+        Self::in_etcd(Server::Own(Box::new(etcd)))
     }
 
     fn in_etcd(etcd: Server) -> Self {
@@ -62,7 +67,7 @@ impl Cluster {
     pub fn config(&self) -> HostConfig {
         HostConfig::new()
             .set("cluster.name", self.root_path.as_str())
-            .set("etcd.endpoints", json!([self.etcd().endpoint()]))
+            .set("etcd.endpoints", self.etcd().endpoints())
             .set("etcd.root_path", self.root_path.as_str())
             .set("session.ttl", format!("{TTL_SECONDS}s"))
             .set("server.listen", "127.0.0.1:0")

@@ -4,11 +4,12 @@
 //!
 //! * [`cluster`]: an etcd prefix of its own and the hosts in it; where a test begins
 //! * [`host`]: one host, what can be done to it and asked of it; [`config`] is its file, [`process`] one run of it
-//! * [`etcd`]: the server
+//! * [`etcd`]: one server or a cluster of them, with TLS and users; [`proxy`] stands in front of each, [`port`] keeps its place
 //! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
 //! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
 //! * [`vectors`]: vectors for a search, and what a search has to find
 //! * [`eventually`](eventually()): waiting for a condition, with a limit
+//! * [`form`]: the short and the long form of a test
 //! * [`binary`]: the proof that what is tested is what was built
 
 pub mod admin;
@@ -19,13 +20,17 @@ pub mod cluster;
 pub mod config;
 pub mod etcd;
 pub mod eventually;
+pub mod form;
 pub mod host;
 pub mod log;
+pub mod port;
 pub mod probe;
 pub mod process;
+pub mod proxy;
 pub mod vectors;
 
 pub use cluster::Cluster;
 pub use config::HostConfig;
 pub use eventually::{eventually, holds, within};
+pub use form::short_or_full;
 pub use host::{Host, LIMIT};

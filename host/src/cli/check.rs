@@ -1,7 +1,7 @@
 //! `componenthost check`: what would be refused, without starting anything.
 //!
 //! The configuration's mistakes come from [`Config::load`]; what is wrong with a plugin is found by the gate, and handed
-//! to [`report`] as text.
+//! to [`report`] as text; what is wrong with etcd, if it is to be asked, by [`look`].
 
 use std::error::Error;
 use std::io::Write;
@@ -12,16 +12,20 @@ use plugin_api::error::chain;
 use plugin_api::identity::Role;
 
 use crate::config::{Config, EXIT_CODE, Mistakes};
+use crate::etcd::look::{Look, look};
 
 /// Report every mistake in a configuration, and every plugin that would be refused, without starting
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Exit codes: 0 nothing is wrong, 1 a plugin would be refused, 64 mistakes in the configuration and nothing else."
+    after_help = "Exit codes: 0 nothing is wrong; 1 a plugin would be refused or, with --connect, a member of etcd cannot be used; 64 mistakes in the configuration and nothing else."
 )]
 pub struct CheckArguments {
     /// The configuration
     #[arg(long, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
     pub config: PathBuf,
+    /// Ask each member of etcd too, once, and say what it answers
+    #[arg(long)]
+    pub connect: bool,
 }
 
 impl CheckArguments {
@@ -32,6 +36,11 @@ impl CheckArguments {
     /// All its mistakes.
     pub fn load(&self) -> Result<Config, Mistakes> {
         Config::load(&self.config)
+    }
+
+    /// What the members of etcd answer, if they are to be asked.
+    pub async fn look(&self, config: &Config) -> Vec<Look> {
+        if self.connect { look(&config.etcd).await } else { Vec::new() }
     }
 }
 
@@ -63,6 +72,23 @@ pub fn report(verdicts: &[(Role, Verdict)], out: &mut dyn Write) -> u8 {
             }
         };
         // Where nobody reads the lines, the exit code still tells.
+        drop(writeln!(out, "{line}"));
+    }
+    code
+}
+
+/// Prints what each member of etcd answered, and says with which code to exit.
+pub fn report_members(members: &[Look], out: &mut dyn Write) -> u8 {
+    let mut code = 0;
+    for Look { endpoint, seen } in members {
+        let line = match seen {
+            Ok(seen) => format!("etcd {endpoint}: ok: {seen}"),
+            Err(error) => {
+                code = super::FAILED;
+                format!("etcd {endpoint}: failed: {}", chain(error.fault()))
+            }
+        };
+        // As above.
         drop(writeln!(out, "{line}"));
     }
     code

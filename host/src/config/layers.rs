@@ -16,6 +16,9 @@ use super::mistake::{Mistake, Place, Places, Problem};
 use super::section::Section;
 use super::variable::{self, PREFIX, Variable, meanings, resolve, scalar, variable_of};
 
+/// Keys whose values are never shown, in whatever section.
+const SECRETS: &[&str] = &["password"];
+
 /// The file and the variables, not yet understood.
 pub(super) struct Layers {
     file: PathBuf,
@@ -266,6 +269,12 @@ impl Given {
             }
         }
         let (error, value) = refused.expect("every given key has a meaning");
+        if self.path.last().is_some_and(|key| SECRETS.contains(&key.as_str())) {
+            return Err(Problem::Wrong {
+                expected: "a text".to_owned(),
+                found: "something else (not shown)".to_owned(),
+            });
+        }
         let around = &self.path[..self.path.len() - 1];
         Err(Problem::from_figment(&error.kind, value, |name| {
             let key = dotted(section, &[around, &[name.to_owned()]].concat());

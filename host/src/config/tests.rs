@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use std::time::Duration;
 
+use plugin_api::descriptor::{Descriptor, LeasePolicy};
+
 use super::*;
 
 fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
@@ -117,6 +119,36 @@ fn mistakes_name_line_key_expected_and_found() {
 }
 
 #[test]
+fn a_password_is_never_shown() {
+    for text in [
+        "[etcd]\npassword = 4711\nuser = 'me'",
+        "[etcd]\npassword = ['4711']",
+        "[etcd]\npassword = { a = 4711 }",
+        "[etcd]\npassword = 4711x",
+        "[etcd]\npasswort = '4711'",
+        "[etcd]\npassword = '4711'",
+        "[etcd]\nuser = 'me'\npassword = '4711'\npassword_file = '/none'",
+        "[etcd.password]\nis = 4711",
+    ] {
+        let told = mistakes(text, &[]);
+        assert!(told.iter().all(|line| !line.contains("4711")), "{told:?}");
+    }
+    let variables = [("COMPONENTHOST_ETCD_USER", "me"), ("COMPONENTHOST_ETCD_PASSWORD", "4711")];
+    let config = parse("component.a = {}", &variables).expect("a number is a password too");
+    assert_eq!(config.etcd.password, crate::etcd::password::Password::from("4711"));
+    let dump = format!("{config:?} {}", toml::Table::try_from(&config).expect("TOML"));
+    assert!(!dump.contains("4711"), "{dump}");
+}
+
+#[test]
+fn the_files_of_tls_can_be_given_by_variables() {
+    let variables = [("COMPONENTHOST_ETCD_TLS_CA", "/none/ca.pem"), ("COMPONENTHOST_ETCD_TLS_SERVER_NAME", "etcd")];
+    let told = mistakes("", &variables);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("COMPONENTHOST_ETCD_TLS_CA: etcd.tls.ca: \"/none/ca.pem\" cannot be read"), "{told:?}");
+}
+
+#[test]
 fn values_out_of_range_are_reported() {
     for (text, key) in [
         ("[cluster]\nname = ' b'", "cluster.name"),
@@ -146,6 +178,8 @@ fn values_out_of_range_are_reported() {
         ("[component.a]\ndeactivate_timeout = '0s'", "component.a.deactivate_timeout"),
         ("[component.a]\nstop_timeout = '0s'", "component.a.stop_timeout"),
         ("[component.a]\nversion = 'new'", "component.a.version"),
+        ("[component.a]\nstandby = 'no'", "component.a.standby"),
+        ("[component.a]\nlease_policy = 'wait'", "component.a.lease_policy"),
         ("[component.a]\nconfig = 3", "component.a.config"),
         ("[component.a]\ncolour = 3", "component.a.colour"),
         ("[component]\na = 3", "component.a"),
@@ -271,4 +305,15 @@ fn a_plugin_is_called_as_its_role_and_a_cluster_as_its_root_path() {
     assert_eq!(config.component[&role].plugin(&role), "rootcoord");
     assert_eq!(config.component[&role].config_toml(), "a = 1\n");
     assert_eq!(config.cluster_name(), "componenthost");
+}
+
+#[test]
+fn the_lease_policy_of_the_configuration_goes_before_the_descriptors() {
+    let policy = |text: &str| {
+        let config = parse(&format!("[component.a]\n{text}"), &[]).expect("good");
+        config.component[&role("a")].lease_policy(&Descriptor::coordinator("a"))
+    };
+    assert_eq!(policy(""), LeasePolicy::Fence);
+    assert_eq!(policy("lease_policy = ''"), LeasePolicy::Fence);
+    assert_eq!(policy("lease_policy = 'serve'"), LeasePolicy::Serve);
 }

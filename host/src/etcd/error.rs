@@ -11,6 +11,12 @@ use std::time::Duration;
 use etcd_client::Error;
 use tonic::{Code, Status};
 
+use crate::etcd::tls::fault::TlsFault;
+
+/// What etcd says of a token, or of none, beside the code for it: old versions give such answers other codes.
+const OF_TOKENS: &[&str] =
+    &["invalid auth token", "revision of auth store is old", "revision in header is old", "user name is empty"];
+
 /// A request to etcd that failed: what was being done, at which member, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {doing} at etcd {endpoint}: {fault}")]
@@ -21,7 +27,7 @@ pub struct EtcdError {
 }
 
 /// Why a request to etcd failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// There is no process that listens at the endpoint.
     #[error("connection refused: nothing listens there")]
@@ -29,6 +35,15 @@ pub enum Fault {
     /// There is no connection, for another reason.
     #[error("no connection: {0}")]
     Unreachable(String),
+    /// There is no TLS connection.
+    #[error("no TLS connection: {0}")]
+    Tls(#[from] TlsFault),
+    /// etcd does not know who we are.
+    #[error("authentication failed: {0}")]
+    Authentication(Authentication),
+    /// The token that etcd gave us is not good any more, or there is none.
+    #[error("it does not take our token: {0}")]
+    Token(String),
     /// The member answers, but has lost its cluster.
     #[error("it has no leader: most members of its cluster are down or cut off")]
     NoLeader,
@@ -52,6 +67,25 @@ pub enum Fault {
     /// The client would not send it.
     #[error("{0}")]
     Client(String),
+}
+
+/// Why etcd does not know who we are.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Authentication {
+    /// The user or the password is wrong; etcd does not say which.
+    #[error("it knows no such user and password (etcd.user, etcd.password, etcd.password_file)")]
+    Refused,
+    /// It has users, and none is configured.
+    #[error("it asks for a user, and there is no etcd.user")]
+    NoUser,
+    /// There is no password to be sent.
+    #[error("\"{file}\" cannot be read (etcd.password_file): {error}")]
+    PasswordFile {
+        /// The file.
+        file: String,
+        /// The system's words.
+        error: String,
+    },
 }
 
 impl EtcdError {
@@ -78,15 +112,11 @@ impl Fault {
             Error::GRpcStatus(status) => Self::of_status(&status),
             Error::TransportError(error) => Self::of_connection(&error),
             Error::IoError(error) => Self::of_connection(&error),
-            // Keeper and stream of a lease tell in words that it is gone.
-            Error::LeaseKeepAliveError(text) if text.contains("lease not found") => Self::LeaseNotFound,
-            // What the client calls this is a stream that ended before its first answer.
-            Error::WatchError(text) if text.contains("lease keeper") => Self::StreamEnded,
             other => Self::Client(other.to_string()),
         }
     }
 
-    fn of_status(status: &Status) -> Self {
+    pub(super) fn of_status(status: &Status) -> Self {
         if let Some(source) = status.source() {
             return Self::of_connection(source);
         }
@@ -95,6 +125,10 @@ impl Fault {
             Self::NoLeader
         } else if message.contains("requested lease not found") {
             Self::LeaseNotFound
+        } else if message.contains("authentication failed") {
+            Self::Authentication(Authentication::Refused)
+        } else if status.code() == Code::Unauthenticated || OF_TOKENS.iter().any(|text| message.contains(text)) {
+            Self::Token(message.to_owned())
         } else {
             Self::Answered { code: status.code(), message: message.to_owned() }
         }
@@ -103,20 +137,37 @@ impl Fault {
     fn of_connection(error: &(dyn std::error::Error + 'static)) -> Self {
         let mut cause = Some(error);
         while let Some(error) = cause {
-            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-                return Self::Refused;
+            if let Some(fault) = error.downcast_ref::<io::Error>().and_then(Self::of_io) {
+                return fault;
+            }
+            if let Some(error) = error.downcast_ref::<rustls::Error>() {
+                return TlsFault::of(error).into();
             }
             cause = error.source();
         }
-        Self::Unreachable(plugin_api::error::chain(error))
+        let text = plugin_api::error::chain(error);
+        TlsFault::in_text(&text).map_or(Self::Unreachable(text), Self::Tls)
+    }
+
+    fn of_io(error: &io::Error) -> Option<Self> {
+        if error.kind() == io::ErrorKind::ConnectionRefused {
+            return Some(Self::Refused);
+        }
+        let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
+        Some(TlsFault::of(inner).into())
     }
 
     /// May another member, or a new connection, do better?
     pub(super) fn is_the_members(&self) -> bool {
         match self {
-            Self::Refused | Self::Unreachable(_) | Self::NoLeader | Self::NoAnswer(_) | Self::StreamEnded => true,
+            Self::Refused
+            | Self::Unreachable(_)
+            | Self::Tls(_)
+            | Self::NoLeader
+            | Self::NoAnswer(_)
+            | Self::StreamEnded => true,
             Self::Answered { code, .. } => matches!(code, Code::Unavailable | Code::DeadlineExceeded),
-            Self::LeaseNotFound | Self::Client(_) => false,
+            Self::Authentication(_) | Self::Token(_) | Self::LeaseNotFound | Self::Client(_) => false,
         }
     }
 }

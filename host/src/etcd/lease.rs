@@ -1,11 +1,16 @@
 //! Leases: granted, renewed, asked for, revoked. When to do which is decided in `session`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use etcd_client::{LeaseKeepAliveStream, LeaseKeeper};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
-use crate::etcd::{Etcd, EtcdError, Fault, Member};
+use crate::etcd::hedge::{Hedge, Next};
+use crate::etcd::member::Member;
+use crate::etcd::{Etcd, EtcdError, Fault};
+
+const RENEW: &str = "renew the lease";
 
 /// A lease as etcd granted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,18 +21,10 @@ pub struct Granted {
     pub ttl: Duration,
 }
 
-/// The stream that renews one lease. It is made, and made again, when it is needed.
+/// Renews one lease, over the stream that all leases of the host share.
 pub struct KeepAlive {
     etcd: Etcd,
     lease_id: i64,
-    stream: Option<Renewals>,
-}
-
-/// An open stream, and the member that it goes to.
-struct Renewals {
-    member: Arc<Member>,
-    keeper: LeaseKeeper,
-    answers: LeaseKeepAliveStream,
 }
 
 impl Etcd {
@@ -39,7 +36,7 @@ impl Etcd {
     pub async fn grant_lease(&self, ttl: Duration) -> Result<Granted, EtcdError> {
         let seconds = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
         let answer = self
-            .bounded("get a lease", self.request_timeout(), |member| {
+            .repeated("get a lease", self.request_timeout(), |member| {
                 let mut lease = member.lease.clone();
                 async move { lease.grant(seconds, None).await }
             })
@@ -54,7 +51,7 @@ impl Etcd {
     /// As [`Fault`] has them.
     pub async fn revoke_lease(&self, lease_id: i64) -> Result<bool, EtcdError> {
         let answer = self
-            .bounded("revoke a lease", self.request_timeout(), |member| {
+            .repeated("revoke a lease", self.request_timeout(), |member| {
                 let mut lease = member.lease.clone();
                 async move { lease.revoke(lease_id).await }
             })
@@ -73,7 +70,7 @@ impl Etcd {
     /// As [`Fault`] has them.
     pub async fn time_left(&self, lease_id: i64) -> Result<Option<Duration>, EtcdError> {
         let answer = self
-            .bounded("ask for a lease", self.request_timeout(), |member| {
+            .repeated("ask for a lease", self.request_timeout(), |member| {
                 let mut lease = member.lease.clone();
                 async move { lease.time_to_live(lease_id, None).await }
             })
@@ -85,7 +82,7 @@ impl Etcd {
 impl KeepAlive {
     /// For this lease. Nothing is sent yet.
     pub fn new(etcd: Etcd, lease_id: i64) -> Self {
-        Self { etcd, lease_id, stream: None }
+        Self { etcd, lease_id }
     }
 
     /// The lease.
@@ -94,52 +91,64 @@ impl KeepAlive {
     }
 
     /// Renews the lease; the answer is its new time to live, counted from the moment of this call, or `None` where there is
-    /// no such lease any more. After a failure the next call makes a new stream, at the next member.
+    /// no such lease any more.
+    ///
+    /// A member that has not answered within `hedge_after`, or cannot, does not hold it up: the lease is asked for again
+    /// through the next member, and the first answer wins. That member is the one that is used from then on. After each
+    /// further `hedge_after` one more is asked; the first again, by a new connection, when all others have been.
     ///
     /// # Errors
     ///
-    /// As [`Fault`] has them; nothing came back within `limit`.
+    /// As [`Fault`] has them; nothing came back within `limit`, which bounds the whole.
     ///
     /// # Cancel safety
     ///
-    /// After a cancelled call the next one makes a new stream, so that no late answer is taken for its own.
-    pub async fn renew(&mut self, limit: Duration) -> Result<Option<Duration>, EtcdError> {
-        let open = self.stream.take();
-        let member = open.as_ref().map_or_else(|| self.etcd.member(), |open| Arc::clone(&open.member));
-        let renewal = async {
-            let mut renewals = match open {
-                Some(open) => open,
-                None => Renewals::open(Arc::clone(&member), self.lease_id).await?,
-            };
-            let ttl = renewals.ask().await?;
-            Ok((renewals, ttl))
-        };
-        let fault = match tokio::time::timeout(limit, renewal).await {
-            Ok(Ok((_, ttl))) if ttl.is_zero() => return Ok(None),
-            Ok(Ok((renewals, ttl))) => {
-                self.stream = Some(renewals);
-                return Ok(Some(ttl));
+    /// Nothing is lost: a late answer is never taken for that of another call.
+    pub async fn renew(&self, hedge_after: Duration, limit: Duration) -> Result<Option<Duration>, EtcdError> {
+        let since = Instant::now();
+        let mut hedge = Hedge::new(hedge_after, limit, self.etcd.shared.config.endpoints.len() + 1);
+        let mut latest = self.etcd.member();
+        let mut asked = FuturesUnordered::new();
+        let mut failure = None;
+        loop {
+            match hedge.next(since.elapsed()) {
+                Next::Ask => {
+                    if hedge.has_asked() {
+                        latest = self.etcd.beside(&latest).await?;
+                    }
+                    hedge.asked(since.elapsed());
+                    asked.push(self.ask(Arc::clone(&latest)));
+                }
+                Next::Wait(until) => tokio::select! {
+                    Some((member, answer)) = asked.next() => match answer {
+                        Ok(ttl) => {
+                            self.etcd.prefer(&member).await;
+                            return Ok(ttl);
+                        }
+                        Err(fault) => {
+                            failure = Some(self.etcd.failed(RENEW, &member, fault).await);
+                            hedge.failed(since.elapsed());
+                        }
+                    },
+                    () = tokio::time::sleep(until.saturating_sub(since.elapsed())) => {}
+                },
+                Next::GiveUp => {
+                    return Err(match failure {
+                        Some(failure) => failure,
+                        None => self.etcd.failed(RENEW, &latest, Fault::NoAnswer(limit)).await,
+                    });
+                }
             }
-            Ok(Err(Fault::LeaseNotFound)) => return Ok(None),
-            Ok(Err(fault)) => fault,
-            Err(_) => Fault::NoAnswer(limit),
-        };
-        Err(self.etcd.failed("renew the lease", &member, fault).await)
-    }
-}
-
-impl Renewals {
-    async fn open(member: Arc<Member>, lease_id: i64) -> Result<Self, Fault> {
-        // The client renews the lease once to make the stream, and keeps the answer's time to live for itself.
-        let (keeper, answers) = member.lease.clone().keep_alive(lease_id).await.map_err(Fault::of)?;
-        Ok(Self { member, keeper, answers })
+        }
     }
 
-    /// One renewal; zero is a lease that is not there.
-    async fn ask(&mut self) -> Result<Duration, Fault> {
-        self.keeper.keep_alive().await.map_err(|_| Fault::StreamEnded)?;
-        let answer = self.answers.message().await.map_err(Fault::of)?.ok_or(Fault::StreamEnded)?;
-        Ok(in_seconds(answer.ttl()))
+    async fn ask(&self, member: Arc<Member>) -> (Arc<Member>, Result<Option<Duration>, Fault>) {
+        let answer = self.etcd.authorised(&member, |member| {
+            let (renewals, lease_id) = (Arc::clone(&member.renewals), self.lease_id);
+            async move { renewals.ask(lease_id).await }
+        });
+        let answer = answer.await;
+        (member, answer)
     }
 }
 

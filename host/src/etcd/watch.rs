@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use etcd_client::{EventType, GetOptions, ResponseHeader, WatchOptions, WatchResponse, WatchStream};
 
 use self::resume::{Answer, Came, Listed, Moment, Reset, Resume, Step};
-use crate::etcd::{Etcd, EtcdError, Fault, Member};
+use crate::etcd::member::Member;
+use crate::etcd::{Etcd, EtcdError, Fault};
 
 /// A key as etcd has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

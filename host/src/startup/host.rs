@@ -8,6 +8,7 @@ use plugin_api::export::Plugin;
 use plugin_api::identity::{Role, ServerId};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -23,7 +24,7 @@ use crate::serve::{self, Own, ServeError, Served};
 use crate::session::{SessionError, StateFile, StateFileError, take_server_id};
 use crate::supervise::{self, Alive, Member};
 
-/// How often it is said that etcd does not answer, and how long the next try waits.
+/// How often it is said why etcd cannot be used, and how long the next try waits.
 const ETCD_RETRY: Duration = Duration::from_secs(2);
 
 /// Why a host could not be started. Print the chain.
@@ -147,6 +148,7 @@ impl Host {
             connections,
             state_file,
             log_level,
+            stop_asked: watch::Sender::new(None),
             control: Handle::current(),
             workers: workers.clone(),
         });
@@ -170,18 +172,34 @@ impl Host {
         Ok(Self { parts, members, drain, listener, admin })
     }
 
-    /// Returns when the listener has failed by itself: without it the host is of no use.
+    /// Returns when the host cannot go on, or is not to.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn failed(&mut self) -> String {
-        match (&mut self.listener).await {
-            Ok(Ok(())) => "the listener has ended".to_owned(),
-            Ok(Err(error)) => plugin_api::error::chain(&error),
-            Err(error) => format!("the listener's task: {error}"),
+    pub async fn ended(&mut self) -> HostEnded {
+        let mut stop_asked = self.parts.stop_asked.subscribe();
+        tokio::select! {
+            ended = &mut self.listener => HostEnded::ListenerFailed(match ended {
+                Ok(Ok(())) => "the listener has ended".to_owned(),
+                Ok(Err(error)) => plugin_api::error::chain(&error),
+                Err(error) => format!("the listener's task: {error}"),
+            }),
+            // It cannot fail: the parts have the sender.
+            asked = stop_asked.wait_for(Option::is_some) => {
+                HostEnded::StopAsked(asked.ok().and_then(|why| why.clone()).unwrap_or_default())
+            }
         }
     }
+}
+
+/// Why a host ends that nobody has sent a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostEnded {
+    /// Without its listener it is of no use.
+    ListenerFailed(String),
+    /// Somebody has told it through etcd, as it is configured to understand.
+    StopAsked(String),
 }
 
 impl Running {
@@ -222,7 +240,7 @@ async fn join(config: &Config) -> Result<(Etcd, ServerId), StartupError> {
             Err(error) => error,
         };
         let again_in = humantime::format_duration(ETCD_RETRY);
-        tracing::warn!(error = plugin_api::error::chain(&error), %again_in, "etcd does not answer");
+        tracing::warn!(error = error.chain(), %again_in, "etcd cannot be used yet; waiting for it");
         tokio::time::sleep(ETCD_RETRY).await;
     }
 }
