@@ -137,6 +137,18 @@ impl Rig {
         }
     }
 
+    /// Waits until each session has just been renewed: that is done when a third of its time is over.
+    pub async fn renewed(&self) {
+        let fresh = u64::try_from((self.ttl * 5 / 6).as_millis()).expect("a TTL is short");
+        for (host, role) in self.hosts() {
+            eventually(LIMIT, || async {
+                let view = host.component(role).await["session"].clone();
+                holds(view["time_left_ms"].as_u64() >= Some(fresh), view)
+            })
+            .await;
+        }
+    }
+
     /// How long after `since` the last session was held again: each has to be, by itself.
     pub async fn back(&self, since: Instant) -> Duration {
         for (host, role) in self.hosts() {
