@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use componenthost::session::{Session, SessionSettings, SessionStatus, StateFile};
+use componenthost::session::{OnDeleted, Session, SessionSettings, SessionStatus, StateFile};
 use plugin_api::descriptor::Kind;
 use tempfile::TempDir;
 use tests::etcd::Etcd;
@@ -67,6 +67,8 @@ impl Kept {
             labels: [].into(),
             host_name: "here".to_owned(),
             ttl: TTL,
+            standby: false,
+            on_deleted: OnDeleted::Register,
         };
         let session = Session::open(etcd.registry().await, settings, Arc::new(state_file));
         let kept = Self { session, _directory: directory };

@@ -83,7 +83,7 @@ fn filled(count: usize) -> Table {
     let mut table = Table::new(role(), keys());
     let all: Vec<_> = (1..=count).map(|id| stored(id, 0, i64::try_from(id).expect("a small number"))).collect();
     table.replace(&all, i64::try_from(count).expect("a small number"), Instant::now());
-    assert_eq!(table.published().sessions.len(), count);
+    assert_eq!(table.published().sessions.size(), count);
     table
 }
 

@@ -44,7 +44,7 @@ async fn first_table(sessions: &Sessions) -> f64 {
     let begin = Instant::now();
     let (discovery, mut table) = sessions.follow();
     let published = until_revision(&mut table, 1).await;
-    assert_eq!(table.borrow().sessions.len(), MANY);
+    assert_eq!(table.borrow().sessions.size(), MANY);
     discovery.stop().await;
     (published - begin).as_secs_f64()
 }

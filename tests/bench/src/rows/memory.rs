@@ -25,7 +25,7 @@ async fn measure(effort: Effort) -> Vec<Row> {
         let before = settled().await;
         let (discovery, mut table) = sessions.follow();
         until_revision(&mut table, 1).await;
-        assert_eq!(table.borrow_and_update().sessions.len(), MANY);
+        assert_eq!(table.borrow_and_update().sessions.size(), MANY);
         let after = settled().await;
         discovery.stop().await;
         if round > 0 {
