@@ -13,6 +13,8 @@ use tests::etcd::{Etcd, ForeignSession, shared};
 use tokio::sync::watch;
 
 const LIMIT: Duration = Duration::from_secs(10);
+/// For so long suspects are kept.
+const TTL: Duration = Duration::from_secs(2);
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(300);
 
@@ -27,9 +29,7 @@ struct Followed<'a> {
 impl<'a> Followed<'a> {
     async fn nodes_in(etcd: &'a Etcd) -> Self {
         let registry = etcd.registry().await;
-        let config =
-            DiscoveryConfig { ask_after: Duration::from_millis(200), answer_within: Duration::from_millis(200) };
-        let discovery = Discovery::new(registry.clone(), &config);
+        let discovery = Discovery::with_ttl(registry.clone(), &quick(), TTL);
         let table = discovery.follow(&role());
         Self { etcd, registry, discovery, table }
     }
@@ -82,6 +82,11 @@ impl<'a> Followed<'a> {
     }
 }
 
+fn quick() -> DiscoveryConfig {
+    let (ask_after, answer_within) = (Duration::from_millis(200), Duration::from_millis(200));
+    DiscoveryConfig { ask_after, answer_within, ..DiscoveryConfig::default() }
+}
+
 fn role() -> Role {
     Role::new("querynode").expect("a role")
 }
@@ -101,8 +106,8 @@ fn as_in_etcd(table: &PeerTable) -> BTreeMap<ServerId, (i64, i64)> {
     table.sessions.iter().map(entry).collect()
 }
 
-fn appearances(table: &PeerTable, id: i64) -> u64 {
-    table.sessions.get(&ServerId(id)).expect("a peer").appearances
+fn appeared(table: &PeerTable, id: i64) -> u64 {
+    table.sessions.get(&ServerId(id)).expect("a peer").appeared
 }
 
 #[tokio::test]
@@ -132,7 +137,7 @@ async fn the_table_equals_etcd_after_compaction_while_the_watch_was_cut() {
     let mut peers = Followed::nodes_in(&etcd).await;
     let (first, second) = (peers.put(&node(1)).await, peers.put(&node(2)).await);
     peers.put(&node(3)).await;
-    peers.until_ids(&[1, 2, 3]).await;
+    let before = peers.until_ids(&[1, 2, 3]).await;
     etcd.hide().await;
     peers.delete(&first).await;
     peers.delete(&second).await;
@@ -142,7 +147,7 @@ async fn the_table_equals_etcd_after_compaction_while_the_watch_was_cut() {
     etcd.show().await;
     let table = peers.until_ids(&[2, 3, 4]).await;
     assert_eq!(as_in_etcd(&table), peers.in_etcd().await);
-    assert_eq!(appearances(&table, 2), 1, "a difference has no gap");
+    assert_eq!(appeared(&table, 2), appeared(&before, 2), "a difference has no gap");
     let restarts = peers.view().last_restarts;
     assert!(restarts.iter().any(|restart| restart.why.contains("compacted")), "{restarts:?}");
 }
@@ -152,7 +157,7 @@ async fn the_table_equals_etcd_after_a_cut_without_compaction() {
     let etcd = Etcd::start().await;
     let mut peers = Followed::nodes_in(&etcd).await;
     let (first, second) = (peers.put(&node(1)).await, peers.put(&node(2)).await);
-    peers.until_ids(&[1, 2]).await;
+    let before = peers.until_ids(&[1, 2]).await;
     etcd.hide().await;
     peers.delete(&first).await;
     peers.delete(&second).await;
@@ -160,7 +165,7 @@ async fn the_table_equals_etcd_after_a_cut_without_compaction() {
     etcd.show().await;
     let table = peers.until_ids(&[2]).await;
     assert_eq!(as_in_etcd(&table), peers.in_etcd().await);
-    assert_eq!(appearances(&table, 2), 1, "one answer has no gap");
+    assert_eq!(appeared(&table, 2), appeared(&before, 2), "one answer has no gap");
     assert!(peers.view().restarts > 0);
 }
 
@@ -209,7 +214,7 @@ async fn values_that_are_no_sessions_hide_nothing() {
     // One who comes later lists what the other has watched.
     let late = Discovery::new(peers.registry.clone(), &DiscoveryConfig::default());
     let mut table = late.follow(&role());
-    table.wait_for(|table| table.sessions.len() == 1).await.expect("followed");
+    table.wait_for(|table| table.sessions.size() == 1).await.expect("followed");
     assert_eq!(late.view().pop().map(|view| view.skipped_values), Some(5));
 }
 
@@ -222,7 +227,7 @@ async fn a_session_that_returns_after_it_was_gone_has_a_gap() {
     peers.until_ids(&[]).await;
     peers.register_again(&session, &node(1)).await;
     let second = peers.until_ids(&[1]).await;
-    assert_eq!((appearances(&first, 1), appearances(&second, 1)), (1, 2));
+    assert_ne!(appeared(&first, 1), appeared(&second, 1));
 }
 
 #[tokio::test]
@@ -260,4 +265,99 @@ async fn a_stopped_discovery_ends_its_watches() {
     peers.until_ids(&[]).await;
     tokio::time::timeout(LIMIT, peers.discovery.stop()).await.expect("it ends");
     assert!(peers.table.changed().await.is_err());
+}
+
+/// Waits until what people can see is as asked for.
+async fn until_view(peers: &Followed<'_>, wanted: impl Fn(&FollowView) -> bool) -> FollowView {
+    tests::eventually(LIMIT, || async {
+        let view = peers.view();
+        let as_wanted = wanted(&view);
+        tests::holds(as_wanted, view.clone()).map(|()| view)
+    })
+    .await
+}
+
+/// Some nodes that are known.
+async fn known(peers: &mut Followed<'_>, ids: &[i64]) -> Vec<ForeignSession> {
+    let mut sessions = Vec::new();
+    for id in ids {
+        sessions.push(peers.put(&node(*id)).await);
+    }
+    peers.until_ids(ids).await;
+    sessions
+}
+
+#[tokio::test]
+async fn lists_find_nothing_wrong_with_a_table_that_changes() {
+    let mut peers = Followed::nodes_in(shared().await).await;
+    let looking = DiscoveryConfig { reconcile_every: Duration::from_millis(100), ..quick() };
+    peers.discovery = Discovery::with_ttl(peers.registry.clone(), &looking, TTL);
+    peers.table = peers.discovery.follow(&role());
+    peers.until_ids(&[]).await;
+    let mut id = 0;
+    while peers.view().reconciliations < 10 {
+        id += 1;
+        let session = peers.put(&node(id)).await;
+        peers.register_again(&session, &Record { stopping: true, ..node(id) }).await;
+        peers.delete(&session).await;
+    }
+    peers.until_ids(&[]).await;
+    let view = peers.view();
+    assert_eq!((view.corrections, view.restarts), (0, 0), "{view:?}");
+}
+
+#[tokio::test]
+async fn a_list_that_lost_most_of_a_role_leaves_suspects_for_one_ttl() {
+    let etcd = Etcd::start().await;
+    let mut peers = Followed::nodes_in(&etcd).await;
+    let sessions = known(&mut peers, &[1, 2, 3, 4]).await;
+    etcd.hide().await;
+    for session in &sessions[..3] {
+        peers.delete(session).await;
+    }
+    etcd.compact().await;
+    etcd.show().await;
+    let view = until_view(&peers, |view| !view.suspects.is_empty()).await;
+    assert_eq!((view.suspects, view.sessions), ([1, 2, 3].map(ServerId).to_vec(), 4));
+    peers.register_again(&sessions[0], &node(1)).await;
+    peers.until(|table| !table.sessions.get(&ServerId(1)).expect("it is kept").suspect).await;
+    peers.until_ids(&[1, 4]).await;
+}
+
+#[tokio::test]
+async fn an_etcd_that_lost_its_data_is_told_and_its_peers_are_suspects() {
+    let etcd = Etcd::start().await;
+    let mut peers = Followed::nodes_in(&etcd).await;
+    known(&mut peers, &[1, 2, 30]).await;
+    etcd.lose_all().await;
+    let view = until_view(&peers, |view| view.suspects.len() == 3).await;
+    assert_eq!((view.resets, view.sessions), (1, 3), "{view:?}");
+    assert_eq!(peers.discovery.highest_server_id(), ServerId(30));
+    peers.put(&node(2)).await;
+    let table = peers.until_ids(&[2]).await;
+    assert_eq!(as_in_etcd(&table), peers.in_etcd().await);
+}
+
+#[tokio::test]
+async fn a_table_is_stale_while_etcd_is_away_and_fresh_soon_after() {
+    let etcd = Etcd::start().await;
+    let mut peers = Followed::nodes_in(&etcd).await;
+    known(&mut peers, &[1]).await;
+    etcd.stop().await;
+    let view = until_view(&peers, |view| view.stale).await;
+    assert_eq!(view.sessions, 1, "the last table stays");
+    etcd.cont();
+    until_view(&peers, |view| !view.stale).await;
+}
+
+#[tokio::test]
+async fn another_cluster_in_etcds_place_is_told() {
+    let etcd = Etcd::start().await;
+    let mut peers = Followed::nodes_in(&etcd).await;
+    known(&mut peers, &[1]).await;
+    etcd.replace().await;
+    peers.put(&node(2)).await;
+    peers.until_ids(&[2]).await;
+    let view = peers.view();
+    assert_eq!(view.resets, 1, "{view:?}");
 }

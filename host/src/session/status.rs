@@ -150,6 +150,11 @@ impl SessionGuard {
         self.certain().is_some()
     }
 
+    /// The create revision under which the session is held for certain at this very moment.
+    pub fn certain_revision(&self) -> Option<i64> {
+        self.certain().map(|(create_revision, _)| create_revision)
+    }
+
     /// Waits until the session is not held for certain any more, or is again, also where it is under another registration:
     /// whatever differs from what this guard told last. A new guard has told that it is not held. True where it is.
     ///
