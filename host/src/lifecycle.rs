@@ -63,8 +63,11 @@ pub enum State {
     },
     /// It serves. Left for `Abnormal`, `StandBy` or `Stopping`.
     Healthy,
-    /// It waits for the active one to go. Left for `Healthy`, `Abnormal` or `Stopping`.
-    StandBy,
+    /// It waits for the active one to go. Left for `Healthy`, `StandBy` (behind another one), `Abnormal` or `Stopping`.
+    StandBy {
+        /// Who is active, for people.
+        holder: String,
+    },
     /// It failed. Left for `Initializing` (another try), `Abnormal` (quarantine) or `Stopping`.
     Abnormal {
         /// What failed.
@@ -85,7 +88,7 @@ impl State {
         match self {
             Self::Initializing { .. } => StateCode::Initializing,
             Self::Healthy => StateCode::Healthy,
-            Self::StandBy => StateCode::StandBy,
+            Self::StandBy { .. } => StateCode::StandBy,
             Self::Abnormal { .. } => StateCode::Abnormal,
             Self::Stopping { .. } => StateCode::Stopping,
         }
@@ -99,6 +102,8 @@ pub struct Status {
     pub state: State,
     /// Since when.
     pub since: Instant,
+    /// Since when its calls are refused because its session is not held for certain; a flag beside the state.
+    pub fenced: Option<Instant>,
     /// The steps of the last start, as far as it came.
     pub steps: Vec<StepReport>,
     /// How many times it was started again after a failure.
@@ -125,7 +130,7 @@ impl Lifecycle {
     /// A component at the first step.
     pub fn new(generation: u64) -> Self {
         let state = State::Initializing { step: Step::Initializing };
-        let status = Status { state, since: Instant::now(), steps: Vec::new(), restarts: 0, generation };
+        let status = Status { state, since: Instant::now(), fenced: None, steps: Vec::new(), restarts: 0, generation };
         Self { status: watch::Sender::new(status) }
     }
 
@@ -139,6 +144,17 @@ impl Lifecycle {
         self.status.borrow().clone()
     }
 
+    /// Its calls are refused from now on, or answered again. The state stays.
+    pub fn fence(&self, fenced: bool) {
+        self.status.send_if_modified(|status| {
+            let differs = status.fenced.is_some() != fenced;
+            if differs {
+                status.fenced = fenced.then(Instant::now);
+            }
+            differs
+        });
+    }
+
     /// Goes to another state.
     ///
     /// # Errors
@@ -148,13 +164,14 @@ impl Lifecycle {
         self.change(to, None)
     }
 
-    /// Goes to [`State::Healthy`] with the report of the last step, in one change.
+    /// Goes to where the last step leads, Healthy or StandBy, with its report in one change. A standby that takes over makes
+    /// that step again, and its report goes in the place of the former.
     ///
     /// # Errors
     ///
     /// As [`transition`](Self::transition).
-    pub fn become_healthy(&self, report: StepReport) -> Result<(), Forbidden> {
-        self.change(State::Healthy, Some(report))
+    pub fn arrive(&self, at: State, report: StepReport) -> Result<(), Forbidden> {
+        self.change(at, Some(report))
     }
 
     fn change(&self, to: State, report: Option<StepReport>) -> Result<(), Forbidden> {
@@ -171,8 +188,15 @@ impl Lifecycle {
             if status.state.code() != to.code() {
                 status.since = Instant::now();
             }
+            // Who does not serve has nothing to fence.
+            if !matches!(to, State::Healthy | State::Stopping { .. }) {
+                status.fenced = None;
+            }
             status.state = to.clone();
-            status.steps.extend(report.clone());
+            if let Some(report) = &report {
+                status.steps.retain(|former| former.step != report.step);
+                status.steps.push(report.clone());
+            }
             true
         });
         forbidden.map_or(Ok(()), Err)
@@ -189,16 +213,16 @@ fn is_allowed(from: &State, to: &State) -> bool {
     use State::{Abnormal, Healthy, Initializing, StandBy, Stopping};
     match (from, to) {
         (Initializing { step: from }, Initializing { step: to }) => from < to,
-        (Initializing { .. }, Healthy | StandBy | Abnormal { .. } | Stopping { .. }) => true,
-        (Healthy, StandBy | Abnormal { .. } | Stopping { .. }) => true,
+        (Initializing { .. }, Healthy | StandBy { .. } | Abnormal { .. } | Stopping { .. }) => true,
+        (Healthy, StandBy { .. } | Abnormal { .. } | Stopping { .. }) => true,
         (Healthy, Initializing { .. } | Healthy) => false,
-        (StandBy, Healthy | Abnormal { .. } | Stopping { .. }) => true,
-        (StandBy, Initializing { .. } | StandBy) => false,
+        (StandBy { .. }, Healthy | StandBy { .. } | Abnormal { .. } | Stopping { .. }) => true,
+        (StandBy { .. }, Initializing { .. }) => false,
         (Abnormal { .. }, Initializing { step }) => *step == Step::Initializing,
         (Abnormal { .. }, Abnormal { .. } | Stopping { .. }) => true,
-        (Abnormal { .. }, Healthy | StandBy) => false,
+        (Abnormal { .. }, Healthy | StandBy { .. }) => false,
         (Stopping { draining }, Stopping { draining: to }) => !draining && *to,
-        (Stopping { .. }, Initializing { .. } | Healthy | StandBy | Abnormal { .. }) => false,
+        (Stopping { .. }, Initializing { .. } | Healthy | StandBy { .. } | Abnormal { .. }) => false,
     }
 }
 
@@ -211,7 +235,7 @@ mod tests {
             State::Initializing { step: Step::Initializing },
             State::Initializing { step: Step::Register },
             State::Healthy,
-            State::StandBy,
+            State::StandBy { holder: "x".to_owned() },
             State::Abnormal { cause: "x".to_owned(), next_try: None },
             State::Stopping { draining: false },
             State::Stopping { draining: true },
@@ -219,7 +243,7 @@ mod tests {
     }
 
     /// One row for each state that is left, one column for each that is entered, in the order of `states`.
-    const ALLOWED: [&str; 7] = ["-xxxxxx", "--xxxxx", "---xxxx", "--x-xxx", "x---xxx", "------x", "-------"];
+    const ALLOWED: [&str; 7] = ["-xxxxxx", "--xxxxx", "---xxxx", "--xxxxx", "x---xxx", "------x", "-------"];
 
     #[test]
     fn every_pair_is_decided() {
@@ -249,5 +273,36 @@ mod tests {
         lifecycle.transition(State::Initializing { step: Step::Initializing }).expect("allowed");
         let status = lifecycle.status();
         assert_eq!((status.steps.len(), status.restarts), (0, 1));
+    }
+
+    #[test]
+    fn a_fence_ends_where_nothing_is_served() {
+        let lifecycle = Lifecycle::new(1);
+        for (to, fenced) in [
+            (State::Healthy, true),
+            (State::StandBy { holder: "x".to_owned() }, false),
+            (State::Healthy, true),
+            (State::Stopping { draining: false }, true),
+        ] {
+            lifecycle.fence(true);
+            lifecycle.transition(to.clone()).expect("allowed");
+            assert_eq!(lifecycle.status().fenced.is_some(), fenced, "{to:?}");
+        }
+        lifecycle.fence(false);
+        assert_eq!(lifecycle.status().fenced, None);
+    }
+
+    #[test]
+    fn a_step_that_is_made_again_is_reported_once() {
+        let lifecycle = Lifecycle::new(1);
+        let report = |detail: &str| StepReport {
+            step: Step::Healthy,
+            detail: detail.to_owned(),
+            took: Duration::ZERO,
+            failed: false,
+        };
+        lifecycle.arrive(State::StandBy { holder: "x".to_owned() }, report("standing by")).expect("allowed");
+        lifecycle.arrive(State::Healthy, report("serving")).expect("allowed");
+        assert_eq!(lifecycle.status().steps, [report("serving")]);
     }
 }

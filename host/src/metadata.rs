@@ -5,8 +5,7 @@
 //! keeps there is its own business; `plugin` hands its requests on to here.
 
 mod follow;
-
-use std::sync::{Arc, OnceLock};
+mod permit;
 
 use etcd_client::{
     Compare as EtcdCompare, CompareOp, GetOptions, GetResponse, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse,
@@ -23,7 +22,8 @@ use tonic::Code;
 
 use crate::etcd::watch::{Keys, Patience, Stored, Watch};
 use crate::etcd::{Etcd, EtcdError, Fault};
-use crate::session::SessionGuard;
+
+pub use permit::Permit;
 
 /// The metadata of one role, for the component of it in this host. Cheap to clone.
 #[derive(Clone)]
@@ -32,28 +32,21 @@ pub struct MetadataStore {
     role: Role,
     /// Of all the role's keys, with its closing slash.
     prefix: String,
-    /// Empty until there is a session: until then nothing can be written.
-    guard: Arc<OnceLock<SessionGuard>>,
+    /// Without it nothing can be written.
+    permit: Permit,
     patience: Patience,
 }
 
 impl MetadataStore {
-    /// The metadata of this role, written under the session that the guard stands for. Patience is that of its watches.
-    pub fn new(etcd: Etcd, role: Role, guard: SessionGuard, patience: Patience) -> Self {
-        let store = Self::read_only(etcd, role, patience);
-        store.write_under(guard);
-        store
-    }
-
-    /// The same for a component that has no session yet: a write answers `FENCED`.
-    pub fn read_only(etcd: Etcd, role: Role, patience: Patience) -> Self {
+    /// The metadata of this role, not to be written until its permit is given. Patience is that of its watches.
+    pub fn new(etcd: Etcd, role: Role, patience: Patience) -> Self {
         let prefix = etcd.keys().metadata(&role);
-        Self { etcd, role, prefix, guard: Arc::default(), patience }
+        Self { etcd, role, prefix, permit: Permit::default(), patience }
     }
 
-    /// From now on, on all clones, it is written under this session. A second one changes nothing: a component has one.
-    pub fn write_under(&self, guard: SessionGuard) {
-        let _ = self.guard.set(guard);
+    /// The component's leave to write, the same for all clones.
+    pub fn permit(&self) -> &Permit {
+        &self.permit
     }
 
     /// What a component asks for.
@@ -94,7 +87,7 @@ impl MetadataStore {
     }
 
     async fn transact(&self, transaction: &Transaction) -> Result<MetadataAnswer, Error> {
-        let Some((session_key, create_revision)) = self.guard.get().and_then(SessionGuard::current) else {
+        let Some((session_key, create_revision)) = self.permit.current() else {
             return Err(self.fenced());
         };
         let session = session_key.as_str();

@@ -14,7 +14,7 @@ use crate::config::{self, Config};
 use crate::plugin::gate::first_look;
 use crate::shutdown::{self, Stopped};
 use crate::signals::Signals;
-use crate::startup::host::{Host, StartupError};
+use crate::startup::host::{Host, HostEnded, StartupError};
 use crate::startup::prepare;
 use crate::telemetry::Telemetry;
 
@@ -90,17 +90,20 @@ async fn host(file: &Path, linked: &[Plugin], workers: &Handle) -> ExitCode {
         Err(error) if error.is_of_configuration() => return mistaken(&error),
         Err(error) => return failed(&error),
     };
-    let unexpected = tokio::select! {
+    let ended = tokio::select! {
         () = stop.cancelled() => None,
-        failure = host.failed() => Some(failure),
+        ended = host.ended() => Some(ended),
     };
-    if let Some(failure) = &unexpected {
-        tracing::error!(failure, "the listener has failed: the host stops");
-        // This stop has the same limit as one that was asked for.
-        stop.cancel();
+    match &ended {
+        Some(HostEnded::ListenerFailed(failure)) => tracing::error!(failure, "the listener has failed: the host stops"),
+        Some(HostEnded::StopAsked(why)) => tracing::warn!(why, "told to stop through etcd: the host stops"),
+        None => {}
     }
+    // A stop that no signal has asked for has the same limit.
+    stop.cancel();
     let stopped = shutdown::stop(host).await;
-    if stopped == Stopped::Clean && unexpected.is_none() { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) }
+    let failed = matches!(ended, Some(HostEnded::ListenerFailed(_)));
+    if stopped == Stopped::Clean && !failed { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) }
 }
 
 async fn check_plugins(arguments: &check::CheckArguments, linked: &[Plugin]) -> ExitCode {

@@ -23,7 +23,7 @@ use tonic::transport::server::TcpIncoming;
 
 pub use cut::Cut;
 pub use dispatch::{Dispatch, Own};
-pub use served::{Member, SameService, Served, Serving, Table};
+pub use served::{Certain, Member, SameService, Served, Serving, Table};
 
 use crate::wire::v1::host_server::HostServer;
 use host_service::HostService;

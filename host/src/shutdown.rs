@@ -18,7 +18,8 @@ use crate::config::ShutdownConfig;
 use crate::lifecycle::State;
 use crate::startup::Parts;
 use crate::startup::host::{Host, Running};
-use crate::supervise::{Alive, Member, clear_away};
+use crate::supervise::tenure::Tenure;
+use crate::supervise::{Alive, Member, clear_away, give_up_session, within};
 
 /// How long an owner may take to give its component up before the others go on without it. All that it does waits for the
 /// stop as well, but for the end of a component that has failed.
@@ -63,12 +64,13 @@ async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     let all: Vec<Arc<Member>> = members.iter().map(|running| running.member.clone()).collect();
     let reserve = RESERVE.min(config.limit / 4);
     let ended = async {
-        let (ending, late) = take_over(members).await;
+        let (mut ending, late) = take_over(members).await;
         mark_stopping(&ending).await;
         let_work_move(&ending, &parts.workers, config.grace).await;
         refuse_new_calls(&ending);
         drain.cancel();
-        drain_calls(&ending, config.drain).await;
+        let way_made = make_way(&mut ending, &parts, config);
+        tokio::join!(way_made, drain_calls(&ending, config.drain));
         end_components(ending, &parts, config).await;
         end_late(late, &parts, config).await;
     };
@@ -151,7 +153,7 @@ async fn mark_stopping(ending: &[Ending]) {
 
 /// Components let their work move elsewhere, while they still serve.
 async fn let_work_move(ending: &[Ending], workers: &Handle, grace: Duration) {
-    let moving = ending.iter().filter(|ending| ending.alive.activated).filter_map(|ending| {
+    let moving = ending.iter().filter(|ending| ending.alive.is_activated()).filter_map(|ending| {
         let generation = ending.alive.generation.clone()?;
         let role = &ending.member.role;
         // A task of its own: one that keeps its thread holds up neither the others nor the grace's clock.
@@ -176,6 +178,42 @@ fn refuse_new_calls(ending: &[Ending]) {
     for Ending { member, .. } in ending {
         if let Err(forbidden) = member.lifecycle.transition(State::Stopping { draining: true }) {
             tracing::debug!(role = %member.role, %forbidden, "draining already");
+        }
+    }
+}
+
+/// Where another stands by for an exclusive component, that is deactivated and its key given up now: a successor must not wait
+/// for calls that are drained.
+fn make_way(ending: &mut [Ending], parts: &Parts, config: &ShutdownConfig) -> impl Future<Output = ()> + use<> {
+    let mut ways = Vec::new();
+    for Ending { member, alive } in ending {
+        if !alive.has_rival(parts.own.server_id) {
+            continue;
+        }
+        let (Some(generation), Some(session)) = (alive.generation.clone(), alive.session.take()) else { continue };
+        let activated = alive.tenure.as_mut().is_some_and(Tenure::end);
+        let permit = alive.metadata.as_ref().map(|metadata| metadata.permit().clone());
+        let (role, limit, revoke_limit) = (member.role.clone(), member.config.deactivate_timeout, config.limit);
+        tracing::info!(%role, "another stands by: the session is given up before running calls have ended");
+        // A task of its own: one that keeps its thread holds up neither the others nor the limit's clock.
+        ways.push(AbortOnDropHandle::new(parts.workers.spawn(async move {
+            if activated {
+                let deactivated = generation.component().deactivate(Deactivation::Stop);
+                if let Err(error) = within(limit, "deactivate", deactivated).await {
+                    tracing::warn!(%role, %error, "the component did not end well");
+                }
+            }
+            if let Some(permit) = permit {
+                permit.withdraw();
+            }
+            session.revoke(revoke_limit).await;
+        })));
+    }
+    async move {
+        for way in futures_util::future::join_all(ways).await {
+            if let Err(error) = way {
+                tracing::error!(%error, "making way for another has failed");
+            }
         }
     }
 }
@@ -237,8 +275,6 @@ fn dependencies(ending: &Ending) -> Vec<Role> {
 
 async fn end(mut ending: Ending, parts: Arc<Parts>, revoke_limit: Duration) {
     clear_away(&ending.member, &parts.served, &mut ending.alive, Deactivation::Stop).await;
-    if let Some(session) = ending.alive.session.take() {
-        session.revoke(revoke_limit).await;
-    }
+    give_up_session(&mut ending.alive, revoke_limit).await;
     tracing::info!(role = %ending.member.role, "ended");
 }

@@ -7,19 +7,16 @@ mod failed;
 pub mod host;
 mod parts;
 pub mod prepare;
+mod register;
 mod view;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::StreamExt as _;
 use plugin_api::border::v1::component::Started;
-use plugin_api::component::Resume;
 use plugin_api::descriptor::{Dependency, Kind, WaitPolicy};
 use plugin_api::identity::{Identity, Role};
-use plugin_api::peers::PeerEvent;
-use tokio_util::task::AbortOnDropHandle;
 
 pub use failed::{StepError, StepFailed};
 pub use parts::{Address, Parts};
@@ -27,7 +24,7 @@ pub use parts::{Address, Parts};
 use crate::lifecycle::{Forbidden, State, Step, StepReport};
 use crate::plugin::{Generation, GenerationSettings};
 use crate::serve::Serving;
-use crate::session::{Session, SessionSettings, SessionStatus};
+use crate::supervise::driver::{self, Followed, Standing};
 use crate::supervise::{Alive, Member, within};
 
 /// The five steps of one component. What they have made is in `alive`, also after a failure.
@@ -78,6 +75,7 @@ struct ComponentStarted {
 
 /// After step 4.
 struct Registered {
+    standing: Standing,
     /// When the last step began.
     began: Instant,
 }
@@ -189,48 +187,37 @@ async fn link_nodes_and_start(start: Start<'_, CoordinatorsLinked>) -> Stepped<'
         descriptor_sets: Arc::new(descriptor_sets.into_iter().map(|set| set.into_vec()).collect()),
         cut: start.alive.cut.clone(),
     };
-    parts.served.begin(&member.role, serving)?;
+    let certain = start.alive.certain(member.config.lease_policy(generation.descriptor()));
+    parts.served.begin(&member.role, serving, certain)?;
     Ok((start.further(ComponentStarted { generation }), detail))
 }
 
-/// Step 4: its own session, by which others find it, and then its work.
+/// Step 4: its own session, by which others find it, and then its work; or a place behind the one that is active.
 async fn register_and_activate(start: Start<'_, ComponentStarted>) -> Stepped<'_, Registered> {
     let (member, parts, alive) = (start.member, start.parts, start.alive);
     let generation = start.done.generation;
-    let again = alive.session.is_some();
-    let session = alive.session.get_or_insert_with(|| {
-        let settings = session_settings(member, parts, &generation);
-        let _in_control = parts.control.enter();
-        Arc::new(Session::open(parts.etcd.clone(), settings, parts.state_file.clone()))
-    });
-    member.show_session(session);
-    if let Some(metadata) = &alive.metadata {
-        metadata.write_under(session.guard());
-    }
-    let mut detail = registered(session).await?;
-    let resume = if again { Resume::TakenOver } else { Resume::Fresh };
-    // First: where activating fails, deactivating follows all the same.
-    alive.activated = true;
-    within(member.config.activate_timeout, "activate", generation.component().activate(resume))
-        .await
-        .map_err(|source| StepError::Life { method: "activate", source })?;
-    alive.notices = Some(tell_of_peers(member, parts, &generation, alive));
-    detail.push_str("; activated");
-    let done = Start { member, parts, alive, done: Registered { began: Instant::now() } };
+    // A session may have been another's since the former life.
+    let again = std::mem::replace(&mut alive.again, true);
+    let session = register::session(member, parts, alive, &generation).await;
+    let standing = driver::first(member, parts, alive, &generation, again, Followed::new(session.clone())).await?;
+    let detail = register::describe(&session, &standing);
+    let done = Start { member, parts, alive, done: Registered { standing, began: Instant::now() } };
     Ok((done, detail))
 }
 
-/// Step 5. State and report change together: who sees Healthy sees five steps.
+/// Step 5: it serves, or stands by. State and report change together: who sees Healthy sees five steps.
 fn become_healthy(start: Start<'_, Registered>) -> Result<(), StepFailed> {
-    let report = StepReport {
-        step: Step::Healthy,
-        detail: "serving".to_owned(),
-        took: start.done.began.elapsed(),
-        failed: false,
+    let Registered { standing, began } = start.done;
+    let (state, detail) = match standing {
+        Standing::Active => (State::Healthy, "serving".to_owned()),
+        Standing::StandBy { holder } => {
+            (State::StandBy { holder: holder.clone() }, format!("standing by for {holder}"))
+        }
     };
+    let report = StepReport { step: Step::Healthy, detail, took: began.elapsed(), failed: false };
     let Member { role, lifecycle, .. } = start.member;
     let failed = |forbidden: Forbidden| StepFailed::at(Step::Healthy, forbidden.into());
-    lifecycle.become_healthy(report.clone()).map_err(failed)?;
+    lifecycle.arrive(state, report.clone()).map_err(failed)?;
     log(role, &report);
     Ok(())
 }
@@ -281,57 +268,6 @@ fn describe(member: &Member, parts: &Parts, dependency: &Dependency) -> String {
 
 fn list(services: &[String]) -> String {
     if services.is_empty() { "nothing".to_owned() } else { services.join(", ") }
-}
-
-fn session_settings(member: &Member, parts: &Parts, generation: &Generation) -> SessionSettings {
-    let descriptor = generation.descriptor();
-    SessionSettings {
-        role: member.role.clone(),
-        server_id: parts.own.server_id,
-        kind: descriptor.kind,
-        address: parts.address.advertised.clone(),
-        bound: parts.address.bound,
-        version: descriptor.version.as_ref().map(ToString::to_string).unwrap_or_default(),
-        labels: parts.config.host.labels.clone(),
-        host_name: parts.address.host_name.clone(),
-        ttl: parts.config.session.ttl,
-    }
-}
-
-/// Waits until the session is held: for as long as another host has the key, or etcd does not answer.
-async fn registered(session: &Session) -> Result<String, StepError> {
-    let mut status = session.status();
-    let ended = |status: &SessionStatus| matches!(status, SessionStatus::Held(_) | SessionStatus::Revoked);
-    match status.wait_for(ended).await.as_deref() {
-        Ok(SessionStatus::Held(held)) => {
-            let (key, registration) = (&held.key, held.registration);
-            Ok(format!("{key} at revision {}, lease {:x}", registration.create_revision, registration.lease_id))
-        }
-        _ => Err(StepError::Revoked),
-    }
-}
-
-/// Tells the component of its peers: first the table of each dependency, then each change, one at a time.
-fn tell_of_peers(member: &Member, parts: &Parts, generation: &Generation, alive: &Alive) -> AbortOnDropHandle<()> {
-    let dependencies = &generation.descriptor().dependencies;
-    let streams = dependencies.iter().filter_map(|dependency| {
-        let events = parts.connections.watch_clients(&member.role, &dependency.role);
-        // It was declared in step 2 or 3; only a host that stops has removed it.
-        events.ok().map(futures_util::StreamExt::boxed)
-    });
-    let mut events = futures_util::stream::select_all(streams);
-    let (generation, failures, role) = (generation.clone(), alive.failures.sender(), member.role.clone());
-    AbortOnDropHandle::new(tokio::spawn(async move {
-        while let Some(event) = events.next().await {
-            let event: PeerEvent = event;
-            if let Err(error) = generation.component().on_peer(&event).await {
-                tracing::warn!(%role, %error, "on_peer failed");
-                // Nobody listens any more where the component is on its way out.
-                let _ = failures.send(error);
-                return;
-            }
-        }
-    }))
 }
 
 /// Milliseconds with one decimal, for people.

@@ -1,126 +1,37 @@
-//! The owner of one component: brings it up, waits for its failure or the stop, clears away, and tries again.
+//! The owner of one component: brings it up, tells it how its session stands, waits for its failure or the stop, clears away,
+//! and tries again.
 //!
-//! The five steps themselves are in `startup`; when to try again is in [`policy`]; the way back is in `shutdown`.
+//! The five steps themselves are in `startup`; what it is told of its session is decided in [`tenure`]; when to try again, in
+//! [`policy`]; the way back is in `shutdown`.
 
+mod alive;
+pub mod driver;
+mod giving_up;
+mod member;
+mod notices;
 pub mod policy;
+pub mod tenure;
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plugin_api::border::v1::component::LifeError;
 use plugin_api::component::Deactivation;
-use plugin_api::descriptor::Descriptor;
+use plugin_api::descriptor::Kind;
 use plugin_api::error::Error;
 use plugin_api::identity::Role;
 use plugin_api::refusal::Reason;
 use plugin_api::state::StateCode;
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
-use crate::config::ComponentConfig;
-use crate::lifecycle::{Lifecycle, State, Step};
-use crate::metadata::MetadataStore;
-use crate::plugin::{Generation, Library};
+pub use alive::{Alive, Failures};
+pub use member::{Member, Shown};
+
+use crate::lifecycle::{State, Step};
 use crate::serve::{Cut, Served};
-use crate::session::{Holder, Session, SessionStatus};
 use crate::startup::{Parts, StepFailed, five_steps};
+use giving_up::{GivingUp, REVOKE_LIMIT};
 use policy::{Decision, Policy};
-
-/// How long a quarantined component may take to give up its session.
-const REVOKE_LIMIT: Duration = Duration::from_secs(5);
-
-/// One component of this host, with what it is made of. Lives as long as the host.
-pub struct Member {
-    /// Its role.
-    pub role: Role,
-    /// Its section of the configuration.
-    pub config: ComponentConfig,
-    /// Its code.
-    pub library: Library,
-    /// Its state.
-    pub lifecycle: Lifecycle,
-    /// What others are shown of it.
-    shown: Mutex<Shown>,
-}
-
-/// What others are shown of a component.
-#[derive(Clone, Default)]
-pub struct Shown {
-    /// What it says of itself; `None` before it was made.
-    pub descriptor: Option<Descriptor>,
-    /// Its registration, as long as it is there. Not owned.
-    pub session: Weak<Session>,
-}
-
-impl Member {
-    /// A component that has not been started yet.
-    pub fn new(role: Role, config: ComponentConfig, library: Library, lifecycle: Lifecycle) -> Self {
-        Self { role, config, library, lifecycle, shown: Mutex::default() }
-    }
-
-    /// What others are shown of it.
-    pub fn shown(&self) -> Shown {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Shows what the component says of itself.
-    pub fn show_descriptor(&self, descriptor: Descriptor) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).descriptor = Some(descriptor);
-    }
-
-    /// Shows its registration.
-    pub fn show_session(&self, session: &Arc<Session>) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).session = Arc::downgrade(session);
-    }
-}
-
-/// A component on its way up or alive: what has to be undone when it ends. Owned by one task at a time.
-#[derive(Default)]
-pub struct Alive {
-    /// The component, once it is made.
-    pub generation: Option<Generation>,
-    /// `activate` was called, and `deactivate` was not.
-    pub activated: bool,
-    /// Tells the component of its peers, one event at a time.
-    pub notices: Option<AbortOnDropHandle<()>>,
-    /// Failures in its background come in here.
-    pub failures: Failures,
-    /// The role's metadata, written under the session.
-    pub metadata: Option<MetadataStore>,
-    /// Cuts the calls that still run.
-    pub cut: Cut,
-    /// Its registration. It outlives a restart.
-    pub session: Option<Arc<Session>>,
-}
-
-/// Both ends of the failures of one component's background. Unbounded: each task and the notices send one at most.
-pub struct Failures {
-    sender: mpsc::UnboundedSender<LifeError>,
-    receiver: mpsc::UnboundedReceiver<LifeError>,
-}
-
-impl Default for Failures {
-    fn default() -> Self {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        Self { sender, receiver }
-    }
-}
-
-impl Failures {
-    /// Where they are sent.
-    pub fn sender(&self) -> mpsc::UnboundedSender<LifeError> {
-        self.sender.clone()
-    }
-
-    async fn next(&mut self) -> LifeError {
-        match self.receiver.recv().await {
-            Some(failure) => failure,
-            // `self` has a sender.
-            None => std::future::pending().await,
-        }
-    }
-}
 
 /// Runs a component until `stop`; gives back what is to be ended by `shutdown`.
 ///
@@ -131,19 +42,28 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
     let mut alive = Alive::default();
     let mut policy = Policy::new(parts.config.supervision.clone());
     loop {
-        let ended = tokio::select! {
-            biased;
-            () = stop.cancelled() => return alive,
-            ended = one_life(&member, &parts, &mut alive) => ended,
-        };
+        let ended = one_life(&member, &parts, &mut alive, &stop).await;
         let decision = match &ended {
+            Ended::Stopped => return alive,
+            Ended::Deleted => {
+                parts.ask_for_stop(deleted(&alive));
+                stop.cancelled().await;
+                return alive;
+            }
             // Another try would fail in the same way: it is for an operator.
             Ended::Failed(failed) if failed.is_final() => Decision::Quarantine,
             Ended::Failed(_) => policy.failed(Instant::now()),
-            // No fault of its own: it waits for the key in step 4, as at its first start.
-            Ended::Replaced(_) => Decision::Restart(Duration::ZERO),
+            // No fault of its own. A node's key is nobody else's for long: it waits for it, as at its first start.
+            Ended::Replaced { .. } if is_node(&member) => Decision::Restart(Duration::ZERO),
+            Ended::Replaced { .. } => Decision::Quarantine,
         };
-        become_abnormal(&member, &ended.cause(), decision);
+        become_abnormal(&member, &ended.cause(&member.role), decision);
+        if let Decision::Restart(_) = decision
+            && alive.giving_up.is_none()
+        {
+            let kept = parts.config.session.ttl;
+            alive.giving_up = alive.session.clone().map(|session| GivingUp::after(kept, session, &parts.control));
+        }
         clear_away(&member, &parts.served, &mut alive, ended.deactivation()).await;
         match decision {
             Decision::Restart(after) => {
@@ -153,10 +73,8 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
                 }
             }
             Decision::Quarantine => {
-                // Given up, so that a standby can take over.
-                if let Some(session) = alive.session.take() {
-                    session.revoke(REVOKE_LIMIT).await;
-                }
+                // So that a standby can take over.
+                give_up_session(&mut alive, REVOKE_LIMIT).await;
                 // It calls nobody any more.
                 for dependency in
                     member.shown().descriptor.map(|descriptor| descriptor.dependencies).unwrap_or_default()
@@ -174,51 +92,76 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
     }
 }
 
-/// Why a component's life ended before the stop.
-enum Ended {
+/// Why a component's life ended.
+pub enum Ended {
+    /// A step, or a method of it, failed.
     Failed(StepFailed),
-    /// Another process holds its session.
-    Replaced(Holder),
+    /// Another process holds its session, and it is not to stand by.
+    Replaced {
+        /// Who, for people.
+        holder: String,
+    },
+    /// Its session's key was deleted, and that is to stop the host. The component is as it was.
+    Deleted,
+    /// The host stops. The component is as it was.
+    Stopped,
 }
 
 impl Ended {
-    fn cause(&self) -> String {
+    fn cause(&self, role: &Role) -> String {
         match self {
             Self::Failed(failed) => plugin_api::error::chain(failed),
-            Self::Replaced(holder) => format!("its session is held by {holder}"),
+            Self::Replaced { holder } => {
+                format!("replaced: its session is held by {holder} (component.{role}.standby does not stand by)")
+            }
+            Self::Deleted => "its session's key was deleted".to_owned(),
+            Self::Stopped => "the host stops".to_owned(),
         }
     }
 
     fn deactivation(&self) -> Deactivation {
         match self {
-            Self::Failed(_) => Deactivation::Stop,
-            Self::Replaced(_) => Deactivation::Replaced,
+            Self::Replaced { .. } => Deactivation::Replaced,
+            Self::Failed(_) | Self::Deleted | Self::Stopped => Deactivation::Stop,
         }
     }
 }
 
 /// From the first step to an end.
-async fn one_life(member: &Member, parts: &Parts, alive: &mut Alive) -> Ended {
-    if let Err(failed) = five_steps(member, parts, alive).await {
-        return Ended::Failed(failed);
-    }
-    let session = alive.session.clone();
-    tokio::select! {
-        failure = alive.failures.next() => Ended::Failed(StepFailed::later(failure)),
-        holder = replaced(session) => Ended::Replaced(holder),
+async fn one_life(member: &Member, parts: &Parts, alive: &mut Alive, stop: &CancellationToken) -> Ended {
+    let started = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ended::Stopped,
+        started = five_steps(member, parts, alive) => started,
+    };
+    match started {
+        Ok(()) => driver::keep(member, parts, alive, stop).await,
+        Err(failed) if failed.is_deleted() => Ended::Deleted,
+        Err(failed) => Ended::Failed(failed),
     }
 }
 
-/// Returns when another process holds the session.
-async fn replaced(session: Option<Arc<Session>>) -> Holder {
-    let Some(session) = session else { return std::future::pending().await };
-    let mut status = session.status();
-    let held_by_other = |status: &SessionStatus| matches!(status, SessionStatus::HeldByOther { .. });
-    if let Ok(SessionStatus::HeldByOther { holder, .. }) = status.wait_for(held_by_other).await.as_deref() {
-        return holder.clone();
+fn is_node(member: &Member) -> bool {
+    member.shown().descriptor.is_some_and(|descriptor| descriptor.kind == Kind::Node)
+}
+
+fn deleted(alive: &Alive) -> String {
+    let key = alive.session.as_ref().map(|session| session.view().key).unwrap_or_default();
+    format!("somebody deleted the session key {key}, and session.on_deleted is \"stop\"")
+}
+
+/// Gives the registration up, within a limit.
+///
+/// # Cancel safety
+///
+/// A lease that was not revoked runs out by itself.
+pub async fn give_up_session(alive: &mut Alive, limit: Duration) {
+    if let Some(giving_up) = alive.giving_up.take() {
+        giving_up.stop().await;
     }
-    // The session's keeper has gone, which it does on the way out only.
-    std::future::pending().await
+    if let Some(session) = alive.session.take() {
+        session.revoke(limit).await;
+    }
 }
 
 fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
@@ -246,17 +189,15 @@ fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
 /// What is left is dropped, without the component's last methods.
 pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, reason: Deactivation) {
     served.end(&member.role);
-    if let Some(notices) = alive.notices.take() {
-        notices.abort();
-        // Where it keeps its thread it is not waited for; what it ends with is of no interest.
-        let _ = tokio::time::timeout(member.config.deactivate_timeout, notices).await;
-    }
+    alive.end_notices(member.config.deactivate_timeout).await;
+    let activated = alive.tenure.take().is_some_and(|mut tenure| tenure.end());
     if let Some(generation) = &alive.generation {
         let (config, component) = (&member.config, generation.component());
-        if std::mem::take(&mut alive.activated) {
+        if activated {
             let done = within(config.deactivate_timeout, "deactivate", component.deactivate(reason)).await;
             log_failure(&member.role, done);
         }
+        alive.withdraw_permit();
         // A host that stops has let them end before, and has cut what was left.
         let stopping = member.lifecycle.status().state.code() == StateCode::Stopping;
         if !stopping && tokio::time::timeout(config.stop_timeout, generation.no_calls()).await.is_err() {

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::border::v1;
 use crate::channel::{Channel, Target};
 use crate::error::Error;
+use crate::fence::Fence;
 use crate::identity::{Identity, Role, ServerId};
 use crate::metadata::Metadata;
 use crate::peers::{Peer, PeerEvent};
@@ -82,6 +83,11 @@ impl Context {
     /// The component's metadata in etcd.
     pub fn metadata(&self) -> Metadata {
         Metadata { host: self.shared.host.clone() }
+    }
+
+    /// Whether the component may act as the holder of its session now.
+    pub fn fence(&self) -> Fence {
+        Fence::new(self.shared.host.clone())
     }
 
     /// Cancelled when the component is stopped, before its `stop` is called.

@@ -1,5 +1,7 @@
 //! What a component says of itself before it is started.
 
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,32 @@ pub enum LeasePolicy {
     Fence,
     /// The component serves on; its writes answer `FENCED` until it is registered.
     Serve,
+}
+
+impl fmt::Display for LeasePolicy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Fence => "fence",
+            Self::Serve => "serve",
+        })
+    }
+}
+
+/// A text that is no policy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("'{0}' is no lease policy: there are 'fence' and 'serve'")]
+pub struct InvalidLeasePolicy(pub String);
+
+impl FromStr for LeasePolicy {
+    type Err = InvalidLeasePolicy;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "fence" => Ok(Self::Fence),
+            "serve" => Ok(Self::Serve),
+            other => Err(InvalidLeasePolicy(other.to_owned())),
+        }
+    }
 }
 
 /// Does the component's start wait for a dependency? A wait that runs out is logged, and the start goes on.

@@ -104,7 +104,8 @@
 //!
 //! # Where to read on
 //!
-//! [`Component`] has the life of a component and the rules of each method; [`Context`] what it may ask for; [`Channel`] how
+//! [`Component`] has the life of a component and the rules of each method; [`Context`] what it may ask for; [`Fence`]
+//! whether it may still act as the holder of its session; [`Channel`] how
 //! calls to peers behave; [`Refusal`] why a call was not answered. `examples/smallest.rs` is the smallest legal plugin.
 //! [`border`] is the ABI: no author needs it.
 
@@ -117,6 +118,7 @@ pub mod context;
 pub mod descriptor;
 pub mod error;
 pub mod export;
+pub mod fence;
 pub mod identity;
 pub mod metadata;
 pub mod peers;
@@ -131,6 +133,7 @@ pub use component::{Component, Deactivation, Resume, Snapshot};
 pub use context::{Client, Context, PeerStream};
 pub use descriptor::{Dependency, Descriptor, Kind, LeasePolicy, WaitPolicy};
 pub use error::{BoxError, Error};
+pub use fence::Fence;
 pub use identity::{Identity, Role, ServerId};
 pub use metadata::{KeyValue, Metadata, MetadataEvent, MetadataStream, Outcome, Range, Transaction};
 pub use peers::{Peer, PeerChange, PeerEvent, PeerLink, PeerSession};

@@ -2,11 +2,11 @@
 
 use futures_util::{StreamExt, TryStreamExt};
 use probe_plugin::v1::probe_client::ProbeClient;
-use probe_plugin::v1::{CallKind, CallRequest, Chunk, EchoRequest, Empty, PanicRequest, StreamRequest};
+use probe_plugin::v1::{CallKind, CallRequest, Chunk, EchoRequest, Empty, FenceRequest, PanicRequest, StreamRequest};
 use probe_plugin::{Digest, Renamed};
 use tests::border::{Bordered, Direct};
 use tests::probe::{call, chunk, failing, hold, last_chunk, panicking};
-use tests::{LIMIT, eventually, holds};
+use tests::{LIMIT, eventually, holds, within};
 use tonic::Code;
 
 const CONFIG: &str = "kind = \"coordinator\"";
@@ -104,4 +104,22 @@ async fn a_loaded_components_log_crosses() {
     let request = probe_plugin::v1::LogRequest { level: "info".into(), message: "hello".into(), span: String::new() };
     client(&bordered, "alpha").log(request).await.expect("an answer");
     assert!(bordered.logged().iter().any(|message| message == "hello"), "{:?}", bordered.logged());
+}
+
+#[tokio::test]
+async fn the_fence_is_asked_and_awaited_across_the_border() {
+    for bordered in both("alpha").await {
+        let ask = async |until| {
+            let answer = client(&bordered, "alpha").fence(FenceRequest { until }).await;
+            answer.expect("an answer").into_inner().fenced
+        };
+        assert!(!ask(None).await && !ask(Some(false)).await, "it is not fenced, and need not be waited for");
+        let mut caller = client(&bordered, "alpha");
+        let waiting = tokio::spawn(async move { caller.fence(FenceRequest { until: Some(true) }).await });
+        bordered.fence(true);
+        let told = within(LIMIT, waiting).await.expect("no panic").expect("an answer").into_inner();
+        assert!(told.fenced && ask(None).await);
+        let lifting = async { bordered.fence(false) };
+        assert!(!within(LIMIT, async { tokio::join!(ask(Some(false)), lifting) }).await.0);
+    }
 }

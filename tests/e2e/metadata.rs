@@ -8,7 +8,7 @@ use componenthost::cluster::Record;
 use componenthost::discovery::DiscoveryConfig;
 use componenthost::etcd::Etcd as Registry;
 use componenthost::metadata::MetadataStore;
-use componenthost::session::{Session, SessionSettings, SessionStatus, StateFile};
+use componenthost::session::{OnDeleted, Session, SessionSettings, SessionStatus, StateFile};
 use futures_util::{Stream, StreamExt};
 use plugin_api::descriptor::Kind;
 use plugin_api::error::Error;
@@ -46,17 +46,36 @@ impl Component {
             labels: [].into(),
             host_name: "here".to_owned(),
             ttl,
+            standby: false,
+            on_deleted: OnDeleted::Register,
         };
         let session = Session::open(registry.clone(), settings, Arc::new(state_file));
         let patience = DiscoveryConfig::default().patience();
-        let metadata = MetadataStore::new(registry.clone(), role(), session.guard(), patience);
+        let metadata = MetadataStore::new(registry.clone(), role(), patience);
         Self { registry, session, metadata, _directory: directory }
     }
 
     async fn registered(etcd: &Etcd) -> Self {
-        let component = Self::open(etcd.registry().await, 1, LONG).await;
+        Self::registered_for(etcd, LONG).await
+    }
+
+    /// It is registered, and may write.
+    async fn registered_for(etcd: &Etcd, ttl: Duration) -> Self {
+        let component = Self::open(etcd.registry().await, 1, ttl).await;
         component.until(|status| matches!(status, SessionStatus::Held(_))).await;
+        component.activate();
         component
+    }
+
+    /// It may write under the registration that it has now.
+    fn activate(&self) {
+        let guard = self.session.guard();
+        let revision = guard.certain_revision().expect("it is held");
+        self.metadata.permit().give(guard, revision);
+    }
+
+    async fn put_refused(&self) -> bool {
+        is_fenced(&self.transact(Transaction::new().put("key", "1".to_owned())).await)
     }
 
     async fn until(&self, wanted: impl FnMut(&SessionStatus) -> bool) {
@@ -165,8 +184,7 @@ async fn a_component_that_is_not_registered_is_fenced() {
 #[tokio::test]
 async fn a_component_whose_deadline_is_over_is_fenced_without_asking_etcd() {
     let etcd = Etcd::start().await;
-    let component = Component::open(etcd.registry().await, 1, Duration::from_secs(2)).await;
-    component.until(|status| matches!(status, SessionStatus::Held(_))).await;
+    let component = Component::registered_for(&etcd, Duration::from_secs(2)).await;
     etcd.stop().await;
     component.until(|status| matches!(status, SessionStatus::Lost { .. })).await;
     let write = component.transact(Transaction::new().put("key", "1".to_owned()));
@@ -190,6 +208,24 @@ async fn a_component_that_does_not_know_that_it_was_replaced_is_fenced_by_etcd()
     assert!(is_fenced(&metadata.handle(write).await));
     let own_condition = MetadataRequest::Transact(Transaction::new().if_value("key", "x".to_owned()));
     assert!(is_fenced(&metadata.handle(own_condition).await), "it is fenced, whatever its own condition");
+}
+
+#[tokio::test]
+async fn a_permit_is_worth_nothing_under_another_registration() {
+    let component = Component::registered(shared().await).await;
+    let permit = component.metadata.permit().clone();
+    let registered = component.session.guard().certain_revision();
+    shared().await.client().await.delete(component.session.view().key, None).await.expect("a delete");
+    tokio::time::timeout(LIMIT, permit.until(false)).await.expect("told that it ended");
+    // The session is held again, and somebody else may have been active in between.
+    let other = |status: &SessionStatus| matches!(status, SessionStatus::Held(held) if Some(held.registration.create_revision) != registered);
+    component.until(other).await;
+    assert!(component.put_refused().await && !permit.is_valid());
+    component.activate();
+    tokio::time::timeout(LIMIT, permit.until(true)).await.expect("told that it is given");
+    component.put("key", "1").await;
+    permit.withdraw();
+    assert!(component.put_refused().await);
 }
 
 #[tokio::test]

@@ -166,7 +166,8 @@ async fn a_key_that_another_holds_is_waited_for() {
     let cluster = Cluster::start().await;
     let first = cluster.probe("alpha", coordinator()).await;
     first.healthy().await;
-    let second = cluster.probe("alpha", coordinator()).await;
+    let config = cluster.config().probe("alpha", coordinator()).set("component.alpha.standby", false);
+    let second = cluster.host(config).await;
 
     let holder = first.component("alpha").await["server_id"].to_string();
     let says_who = |view: &Value| view["state_code"] == "Initializing" && view.to_string().contains(&holder);
@@ -182,7 +183,8 @@ async fn a_key_that_another_holds_is_waited_for() {
     })
     .await;
     first.stop().await;
-    second.healthy().await;
+    let life = second.healthy().await.probe("alpha").await.life(Empty {}).await.expect("its life").into_inner();
+    assert_eq!(life.calls.last().map(|call| call.detail.as_str()), Some("TakenOver"), "another was active: {life:?}");
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ use plugin_api::border::v1::{HostV1, LoadedComponent, NUMBER, PluginV1};
 use plugin_api::metadata::{MetadataAnswer, MetadataEvent, MetadataRequest};
 use plugin_api::{Error, Identity, Peer, PeerEvent, Reason, Role, ServerId, Target, async_trait};
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tonic::Code;
 use tonic::body::Body;
 
@@ -95,6 +96,11 @@ impl Bordered {
         lock(&self.side.logged).clone()
     }
 
+    /// Its session is not held for certain from now on, or is again.
+    pub fn fence(&self, fenced: bool) {
+        self.side.fenced.send_replace(fenced);
+    }
+
     /// A channel to it, as a tonic-generated client takes one.
     pub fn channel(&self) -> Direct {
         Direct(self.component.clone())
@@ -136,6 +142,7 @@ impl tower::Service<Request<Body>> for Direct {
 struct Loopback {
     component: OnceLock<std::sync::Weak<LoadedComponent>>,
     logged: Mutex<Vec<String>>,
+    fenced: watch::Sender<bool>,
 }
 
 #[async_trait]
@@ -158,6 +165,15 @@ impl HostSide for Loopback {
 
     fn watch_metadata(&self, _: String) -> Result<BoxStream<'static, MetadataEvent>, Error> {
         Ok(stream::pending().boxed())
+    }
+
+    fn is_fenced(&self) -> bool {
+        self.fenced.borrow().to_owned()
+    }
+
+    async fn fence_is(&self, fenced: bool) {
+        // It fails where the side is gone, which waits itself.
+        let _ = self.fenced.subscribe().wait_for(|now| *now == fenced).await;
     }
 
     fn spawn(&self, _: &str, task: SpawnedTask) -> Box<dyn Fn() + Send + Sync> {

@@ -71,11 +71,15 @@ impl Host {
         self
     }
 
-    /// Waits until `/healthz` answers 200: all its components are Healthy.
+    /// Waits until all its components are Healthy, and `/healthz` says so.
     pub async fn healthy(&self) -> &Self {
         eventually(LIMIT, || async {
             let answer = self.get("/healthz").await;
-            if answer.status == 200 { Ok(()) } else { Err(answer) }
+            // A standby is in good health too, and not what is waited for.
+            let components = self.components().await;
+            let codes = components["components"].as_array().into_iter().flatten().map(|each| &each["state_code"]);
+            let all = codes.into_iter().all(|code| code == "Healthy");
+            if answer.status == 200 && all { Ok(()) } else { Err((answer, components)) }
         })
         .await;
         self

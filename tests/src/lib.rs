@@ -9,6 +9,7 @@
 //! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
 //! * [`vectors`]: vectors for a search, and what a search has to find
 //! * [`eventually`](eventually()): waiting for a condition, with a limit
+//! * [`form`]: the short and the long form of a test
 //! * [`binary`]: the proof that what is tested is what was built
 
 pub mod admin;
@@ -19,6 +20,7 @@ pub mod cluster;
 pub mod config;
 pub mod etcd;
 pub mod eventually;
+pub mod form;
 pub mod host;
 pub mod log;
 pub mod port;
@@ -30,4 +32,5 @@ pub mod vectors;
 pub use cluster::Cluster;
 pub use config::HostConfig;
 pub use eventually::{eventually, holds, within};
+pub use form::short_or_full;
 pub use host::{Host, LIMIT};

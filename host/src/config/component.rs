@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use plugin_api::descriptor::{Descriptor, LeasePolicy};
 use plugin_api::identity::Role;
 use semver::VersionReq;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,14 @@ pub struct ComponentConfig {
     /// any; `*` any but pre-releases.
     #[serde(with = "super::optional")]
     pub version: Option<VersionReq>,
+    /// Does a coordinator stand by, started and linked, while another of its role is active? Default true. Without it the
+    /// component waits in step 4 of its start, and one that was replaced is held in quarantine: whoever runs a spare by other
+    /// means wants to see that. A node has a key of its own, and nothing to stand by for.
+    pub standby: bool,
+    /// What happens at the lease's deadline while etcd does not answer: `fence` refuses new calls until the lease is certain
+    /// again, `serve` answers on. Empty is what the component's descriptor says.
+    #[serde(with = "super::optional")]
+    pub lease_policy: Option<LeasePolicy>,
     /// The most that its `start` may take. A start reads its state from etcd; a minute allows for much of it.
     #[serde(with = "humantime_serde")]
     pub start_timeout: Duration,
@@ -48,6 +57,8 @@ impl Default for ComponentConfig {
             plugin: String::new(),
             sha256: None,
             version: None,
+            standby: true,
+            lease_policy: None,
             start_timeout: Duration::from_secs(60),
             activate_timeout: Duration::from_secs(30),
             deactivate_timeout: Duration::from_secs(3),
@@ -82,6 +93,11 @@ impl ComponentConfig {
     /// What the gate compares a plugin with.
     pub fn allowed(&self, role: &Role) -> Allowed {
         Allowed { role: role.clone(), version: self.version.clone(), sha256: self.sha256 }
+    }
+
+    /// The policy at the lease's deadline: what is configured, or else what the component says.
+    pub fn lease_policy(&self, descriptor: &Descriptor) -> LeasePolicy {
+        self.lease_policy.unwrap_or_else(|| descriptor.effective_lease_policy())
     }
 
     /// The author's own keys as TOML text.

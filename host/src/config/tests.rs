@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use std::time::Duration;
 
+use plugin_api::descriptor::{Descriptor, LeasePolicy};
+
 use super::*;
 
 fn parse(text: &str, variables: &[(&str, &str)]) -> Result<Config, Mistakes> {
@@ -176,6 +178,8 @@ fn values_out_of_range_are_reported() {
         ("[component.a]\ndeactivate_timeout = '0s'", "component.a.deactivate_timeout"),
         ("[component.a]\nstop_timeout = '0s'", "component.a.stop_timeout"),
         ("[component.a]\nversion = 'new'", "component.a.version"),
+        ("[component.a]\nstandby = 'no'", "component.a.standby"),
+        ("[component.a]\nlease_policy = 'wait'", "component.a.lease_policy"),
         ("[component.a]\nconfig = 3", "component.a.config"),
         ("[component.a]\ncolour = 3", "component.a.colour"),
         ("[component]\na = 3", "component.a"),
@@ -301,4 +305,15 @@ fn a_plugin_is_called_as_its_role_and_a_cluster_as_its_root_path() {
     assert_eq!(config.component[&role].plugin(&role), "rootcoord");
     assert_eq!(config.component[&role].config_toml(), "a = 1\n");
     assert_eq!(config.cluster_name(), "componenthost");
+}
+
+#[test]
+fn the_lease_policy_of_the_configuration_goes_before_the_descriptors() {
+    let policy = |text: &str| {
+        let config = parse(&format!("[component.a]\n{text}"), &[]).expect("good");
+        config.component[&role("a")].lease_policy(&Descriptor::coordinator("a"))
+    };
+    assert_eq!(policy(""), LeasePolicy::Fence);
+    assert_eq!(policy("lease_policy = ''"), LeasePolicy::Fence);
+    assert_eq!(policy("lease_policy = 'serve'"), LeasePolicy::Serve);
 }

@@ -61,6 +61,14 @@ impl HostSide for Asked {
         Ok(self.settings.metadata.watch(&prefix).boxed())
     }
 
+    fn is_fenced(&self) -> bool {
+        self.settings.metadata.permit().current().is_none()
+    }
+
+    async fn fence_is(&self, fenced: bool) {
+        self.settings.metadata.permit().until(!fenced).await;
+    }
+
     fn spawn(&self, name: &str, task: SpawnedTask) -> Box<dyn Fn() + Send + Sync> {
         let abort = self.tasks.spawn(name, task);
         Box::new(move || abort.cancel())
@@ -137,6 +145,16 @@ impl HostSide for Nobody {
 
     fn watch_metadata(&self, _: String) -> Result<BoxStream<'static, MetadataEvent>, Error> {
         Err(refused(Self::refusal()))
+    }
+
+    fn is_fenced(&self) -> bool {
+        true
+    }
+
+    async fn fence_is(&self, fenced: bool) {
+        if !fenced {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn spawn(&self, _: &str, _: SpawnedTask) -> Box<dyn Fn() + Send + Sync> {

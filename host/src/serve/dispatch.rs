@@ -18,7 +18,7 @@ use tower::Service;
 
 use super::cut::Cut;
 use super::served::{Member, Served, Table};
-use crate::lifecycle::State;
+use crate::lifecycle::{self, State};
 use crate::plugin::{CallEntry, Generation};
 use crate::wire::Addressee;
 
@@ -142,9 +142,9 @@ impl Dispatch {
         let status = member.status.borrow();
         let code = status.state.code();
         let (reason, message) = match &status.state {
-            State::Healthy | State::Stopping { draining: false } => return Ok(()),
+            State::Healthy | State::Stopping { draining: false } => return self.check_fence(role, member, &status),
             State::Stopping { draining: true } => (Reason::SessionStopping, format!("{role} is stopping")),
-            State::StandBy => (Reason::Standby, format!("{role} is in standby")),
+            State::StandBy { holder } => (Reason::Standby, format!("{role} is in standby: active is {holder}")),
             State::Initializing { step } => {
                 (Reason::NotHealthy, format!("{role} is {code}, in step {} of 5 ({})", step.number(), step.name()))
             }
@@ -155,6 +155,18 @@ impl Dispatch {
         };
         let since = status.since.elapsed().as_millis();
         Err(self.refuse(reason, role, message).with(key::STATE_CODE, code).with(key::SINCE_MS, since))
+    }
+
+    /// It serves while its session is held for certain, or its policy does not ask for that. Both are needed: the flag stands
+    /// until the component has been told of the fence's end, the clock is exact at its beginning.
+    fn check_fence(&self, role: &Role, member: &Member, status: &lifecycle::Status) -> Result<(), Refusal> {
+        if status.fenced.is_none() && (member.certain)() {
+            return Ok(());
+        }
+        let message = format!("{role} is fenced: its session in etcd is not held for certain, another may be active");
+        let since = status.fenced.map(|since| since.elapsed().as_millis()).unwrap_or_default();
+        let refusal = self.refuse(Reason::Fenced, role, message);
+        Err(refusal.with(key::STATE_CODE, status.state.code()).with(key::SINCE_MS, since))
     }
 
     fn unknown_service(&self, table: &Table, service: &str) -> Status {
@@ -272,7 +284,10 @@ impl Service<Request<axum::body::Body>> for Dispatch {
 mod tests {
     use http_body_util::{BodyExt as _, StreamBody};
 
+    use plugin_api::refusal::Executed;
+
     use super::*;
+    use crate::lifecycle::Lifecycle;
     use crate::plugin::Ledger;
 
     fn data() -> Result<Frame<Bytes>, Status> {
@@ -296,6 +311,48 @@ mod tests {
             }
         }
         (data, status)
+    }
+
+    /// A component's refusal, where its flag and the clock say so.
+    fn refusal(lifecycle: &Lifecycle, certain: bool) -> Option<Refusal> {
+        let own = Own { cluster: "c".to_owned(), server_id: ServerId(7), boot_id: String::new() };
+        let member = Member { status: lifecycle.watch(), serving: None, certain: Arc::new(move || certain) };
+        let role = Role::new("alpha").expect("a role");
+        Dispatch::new(Arc::new(own), Served::new([])).check_state(&role, &member).err()
+    }
+
+    #[test]
+    fn a_fenced_component_is_refused_by_the_flag_and_by_the_clock() {
+        let lifecycle = Lifecycle::new(1);
+        lifecycle.transition(State::Healthy).expect("allowed");
+        assert_eq!(refusal(&lifecycle, true), None);
+        // No task has set the flag yet.
+        let early = refusal(&lifecycle, false).expect("refused");
+        lifecycle.fence(true);
+        // The component has not been told yet that its session is certain again.
+        for refusal in [early, refusal(&lifecycle, true).expect("refused")] {
+            assert_eq!((refusal.reason, refusal.executed), (Reason::Fenced, Executed::No));
+            for (key, value) in [
+                (key::ROLE, "alpha"),
+                (key::SERVER_ID, "7"),
+                (key::TARGET, "alpha-7"),
+                (key::REFUSED_BY, "alpha-7"),
+                (key::STATE_CODE, "Healthy"),
+            ] {
+                assert_eq!(refusal.details.get(key).map(String::as_str), Some(value), "{key}");
+            }
+            assert!(refusal.details.contains_key(key::SINCE_MS));
+        }
+    }
+
+    #[test]
+    fn a_standby_says_who_is_active() {
+        let lifecycle = Lifecycle::new(1);
+        lifecycle.transition(State::StandBy { holder: "server 3".to_owned() }).expect("allowed");
+        let refusal = refusal(&lifecycle, true).expect("refused");
+        assert_eq!((refusal.reason, refusal.executed), (Reason::Standby, Executed::No));
+        assert!(refusal.message.contains("server 3"), "{}", refusal.message);
+        assert_eq!(refusal.details.get(key::STATE_CODE).map(String::as_str), Some("StandBy"));
     }
 
     #[tokio::test]

@@ -1,4 +1,5 @@
-//! `grpc.health.v1`: each service is SERVING while its component is Healthy, or Stopping and not yet draining.
+//! `grpc.health.v1`: each service is SERVING while its component is Healthy and not fenced, or Stopping and not yet
+//! draining.
 
 use plugin_api::identity::Role;
 use tokio::sync::watch;
@@ -33,14 +34,14 @@ struct One {
 impl One {
     async fn follow(self, mut status: watch::Receiver<Status>) {
         loop {
-            let serving = is_serving(&status.borrow_and_update().state);
+            let serving = is_serving(&status.borrow_and_update());
             let table = self.served.table();
             let own = table.services.iter().filter(|(_, role)| **role == self.role);
             for (service, _) in own {
                 self.reporter.set_service_status(service, serving_status(serving)).await;
             }
             // The empty name is the host as a whole.
-            let all = table.members.values().all(|member| is_serving(&member.status.borrow().state));
+            let all = table.members.values().all(|member| is_serving(&member.status.borrow()));
             self.reporter.set_service_status("", serving_status(all)).await;
             if status.changed().await.is_err() {
                 return;
@@ -49,8 +50,8 @@ impl One {
     }
 }
 
-fn is_serving(state: &State) -> bool {
-    matches!(state, State::Healthy | State::Stopping { draining: false })
+fn is_serving(status: &Status) -> bool {
+    status.fenced.is_none() && matches!(status.state, State::Healthy | State::Stopping { draining: false })
 }
 
 fn serving_status(serving: bool) -> ServingStatus {

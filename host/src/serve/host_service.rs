@@ -60,7 +60,7 @@ impl Host for HostService {
             RoleState {
                 role: role.to_string(),
                 state_code: status.state.code().number(),
-                fenced: false,
+                fenced: status.fenced.is_some(),
                 generation: status.generation,
             }
         });
@@ -101,7 +101,11 @@ impl HostService {
                 extra_info.push(pair("quarantined", next_try.is_none()));
             }
             State::Stopping { draining } => extra_info.push(pair("draining", draining)),
-            State::Healthy | State::StandBy => {}
+            State::StandBy { holder } => extra_info.push(pair("active", holder)),
+            State::Healthy => {}
+        }
+        if status.fenced.is_some() {
+            extra_info.push(pair("fenced", true));
         }
         ComponentInfo {
             node_id: self.own.server_id.0,

@@ -40,6 +40,8 @@ pub struct Member {
     pub status: watch::Receiver<Status>,
     /// Who answers; `None` until its `start` has returned.
     pub serving: Option<Serving>,
+    /// Asked for each call.
+    pub certain: Certain,
 }
 
 /// A started component.
@@ -55,6 +57,10 @@ pub struct Serving {
     pub cut: Cut,
 }
 
+/// Is the component's session held for certain at this very moment, where its policy asks for that? It looks at the lease's
+/// deadline and a clock: no flag that a task sets would be in time where the whole process stood still.
+pub type Certain = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Two components of a host have a service of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the components '{one}' and '{other}' both serve '{service}': a host can route it to one of them only")]
@@ -67,7 +73,10 @@ pub struct SameService {
 impl Served {
     /// These components, none of them started.
     pub fn new(members: impl IntoIterator<Item = (Role, watch::Receiver<Status>)>) -> Self {
-        let members = members.into_iter().map(|(role, status)| (role, Member { status, serving: None })).collect();
+        let members = members
+            .into_iter()
+            .map(|(role, status)| (role, Member { status, serving: None, certain: Arc::new(|| true) }))
+            .collect();
         let mut table = Table { members, ..Table::default() };
         // The host's own services are there before any component is, and tell how those stand that never start.
         table.reflection = reflection(&table);
@@ -84,7 +93,7 @@ impl Served {
     /// # Errors
     ///
     /// [`SameService`], with nothing changed.
-    pub fn begin(&self, role: &Role, serving: Serving) -> Result<(), SameService> {
+    pub fn begin(&self, role: &Role, serving: Serving, certain: Certain) -> Result<(), SameService> {
         let _changing = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = Table::clone(&self.table());
         table.services.retain(|_, other| other != role);
@@ -95,6 +104,7 @@ impl Served {
         }
         if let Some(member) = table.members.get_mut(role) {
             member.serving = Some(serving);
+            member.certain = certain;
         }
         table.reflection = reflection(&table);
         self.table.store(Arc::new(table));

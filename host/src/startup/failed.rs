@@ -18,7 +18,7 @@ pub struct StepFailed {
 enum FailedStep {
     #[error("step {} of 5 ({})", .0.number(), .0.name())]
     Start(Step),
-    #[error("while it was Healthy")]
+    #[error("after its start")]
     Later,
 }
 
@@ -39,6 +39,9 @@ pub enum StepError {
     /// Its services clash with another component's.
     #[error(transparent)]
     SameService(#[from] SameService),
+    /// Its key was deleted before it was activated, and that is to stop the host.
+    #[error("the session's key was deleted (session.on_deleted = \"stop\")")]
+    Deleted,
     /// The session ended before it was held.
     #[error("the session was given up while it was being registered")]
     Revoked,
@@ -59,8 +62,13 @@ impl StepFailed {
         matches!(self.source, StepError::Gate(_) | StepError::SameService(_))
     }
 
-    /// A failure after the last step.
-    pub fn later(source: LifeError) -> Self {
-        Self { step: FailedStep::Later, source: StepError::Life { method: "in its background", source } }
+    /// Is it that the session's key was deleted? It stops the host, and is no failure of the component.
+    pub fn is_deleted(&self) -> bool {
+        matches!(self.source, StepError::Deleted)
+    }
+
+    /// A failure after the last step, in this method.
+    pub fn later(method: &'static str, source: LifeError) -> Self {
+        Self { step: FailedStep::Later, source: StepError::Life { method, source } }
     }
 }

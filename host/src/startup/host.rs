@@ -8,6 +8,7 @@ use plugin_api::export::Plugin;
 use plugin_api::identity::{Role, ServerId};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -138,7 +139,7 @@ impl Host {
         tracing::info!(%cluster, %server_id, boot_id, etcd = etcd.endpoint(), roles = names.join(","), "this host");
 
         let parts = Arc::new(Parts {
-            discovery: Discovery::new(etcd.clone(), &config.discovery),
+            discovery: Discovery::with_ttl(etcd.clone(), &config.discovery, config.session.ttl),
             own: Arc::new(Own { cluster, server_id, boot_id }),
             served: Served::new(opened.iter().map(|member| (member.role.clone(), member.lifecycle.watch()))),
             config,
@@ -147,6 +148,7 @@ impl Host {
             connections,
             state_file,
             log_level,
+            stop_asked: watch::Sender::new(None),
             control: Handle::current(),
             workers: workers.clone(),
         });
@@ -170,18 +172,34 @@ impl Host {
         Ok(Self { parts, members, drain, listener, admin })
     }
 
-    /// Returns when the listener has failed by itself: without it the host is of no use.
+    /// Returns when the host cannot go on, or is not to.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost.
-    pub async fn failed(&mut self) -> String {
-        match (&mut self.listener).await {
-            Ok(Ok(())) => "the listener has ended".to_owned(),
-            Ok(Err(error)) => plugin_api::error::chain(&error),
-            Err(error) => format!("the listener's task: {error}"),
+    pub async fn ended(&mut self) -> HostEnded {
+        let mut stop_asked = self.parts.stop_asked.subscribe();
+        tokio::select! {
+            ended = &mut self.listener => HostEnded::ListenerFailed(match ended {
+                Ok(Ok(())) => "the listener has ended".to_owned(),
+                Ok(Err(error)) => plugin_api::error::chain(&error),
+                Err(error) => format!("the listener's task: {error}"),
+            }),
+            // It cannot fail: the parts have the sender.
+            asked = stop_asked.wait_for(Option::is_some) => {
+                HostEnded::StopAsked(asked.ok().and_then(|why| why.clone()).unwrap_or_default())
+            }
         }
     }
+}
+
+/// Why a host ends that nobody has sent a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HostEnded {
+    /// Without its listener it is of no use.
+    ListenerFailed(String),
+    /// Somebody has told it through etcd, as it is configured to understand.
+    StopAsked(String),
 }
 
 impl Running {

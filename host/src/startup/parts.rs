@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use plugin_api::identity::Role;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::connections::ConnectionManager;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub state_file: Arc<StateFile>,
     /// The most detailed level that is logged.
     pub log_level: u8,
+    /// Why a component asks for the host's stop, once one does.
+    pub stop_asked: watch::Sender<Option<String>>,
     /// The runtime of sessions and discovery: no component's code runs there.
     pub control: Handle,
     /// The runtime of components' code, calls and links.
@@ -41,9 +44,18 @@ pub struct Parts {
 }
 
 impl Parts {
+    /// Asks for the stop of the whole host, in good order; the first who asks is told.
+    pub fn ask_for_stop(&self, why: String) {
+        self.stop_asked.send_if_modified(|asked| {
+            let first = asked.is_none();
+            asked.get_or_insert(why);
+            first
+        });
+    }
+
     /// The metadata of a role, not to be written yet.
     pub(super) fn metadata_of(&self, role: &Role) -> MetadataStore {
-        MetadataStore::read_only(self.etcd.clone(), role.clone(), self.config.discovery.patience())
+        MetadataStore::new(self.etcd.clone(), role.clone(), self.config.discovery.patience())
     }
 }
 

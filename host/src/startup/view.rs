@@ -47,12 +47,13 @@ impl HostView {
                 .map(ToString::to_string),
             generation: status.generation,
             state_code: status.state.code(),
-            fenced: false,
+            fenced: status.fenced.is_some(),
             quarantined: matches!(status.state, State::Abnormal { next_try: None, .. }),
             serving_step: step_of(&status),
             cause: match &status.state {
                 State::Abnormal { cause, .. } => Some(cause.clone()),
                 State::Initializing { .. } if parts.is_none() => Some("etcd has not answered yet".to_owned()),
+                State::StandBy { holder } => Some(format!("standing by for {holder}")),
                 // In step 4 only the session can take long.
                 State::Initializing { .. } => session.as_ref().and_then(SessionView::waits_for),
                 _ => None,
@@ -85,7 +86,7 @@ fn step_of(status: &Status) -> Option<StepName> {
     match &status.state {
         State::Initializing { step } => Some(step_name(*step)),
         State::Abnormal { .. } => status.steps.iter().find(|step| step.failed).map(|step| step_name(step.step)),
-        State::Healthy | State::StandBy | State::Stopping { .. } => None,
+        State::Healthy | State::StandBy { .. } | State::Stopping { .. } => None,
     }
 }
 

@@ -88,6 +88,8 @@ pub struct HostTableV1 {
     watch_peers: unsafe extern "C" fn(*const (), role: Message) -> RResult<FollowV1, Message>,
     metadata: unsafe extern "C" fn(*const (), Message) -> FfiFuture<FfiReply>,
     watch_metadata: unsafe extern "C" fn(*const (), prefix: Message) -> RResult<FollowV1, Message>,
+    is_fenced: unsafe extern "C" fn(*const ()) -> bool,
+    fence_is: unsafe extern "C" fn(*const (), fenced: bool) -> FfiFuture<()>,
     spawn: unsafe extern "C" fn(*const (), name: RStr<'_>, FfiFuture<RResult<(), RString>>) -> TaskV1,
     log: unsafe extern "C" fn(*const (), &FfiRecord<'_>),
     drop: unsafe extern "C" fn(*const ()),

@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use crate::events::{self, Events};
 use crate::holds::Holds;
-use crate::journal::Journal;
+use crate::journal::{Journal, now_us};
 use crate::streams::{self, ChunkStream};
 use crate::tasks::Tasks;
 use crate::v1::{self, Chunk, Empty};
@@ -133,6 +133,16 @@ impl v1::probe_server::Probe for ProbeService {
 
     async fn meta_watch(&self, request: Request<v1::MetaWatchRequest>) -> Answer<Self::MetaWatchStream> {
         answer(store::watch(&self.context, &request.into_inner().prefix)?)
+    }
+
+    async fn fence(&self, request: Request<v1::FenceRequest>) -> Answer<v1::FenceResponse> {
+        let fence = self.context.fence();
+        match request.into_inner().until {
+            Some(true) => fence.fenced().await,
+            Some(false) => fence.lifted().await,
+            None => {}
+        }
+        answer(v1::FenceResponse { fenced: fence.is_fenced(), at_us: now_us() })
     }
 
     async fn life(&self, _: Request<Empty>) -> Answer<v1::LifeResponse> {

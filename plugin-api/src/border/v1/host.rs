@@ -61,6 +61,14 @@ pub trait HostSide: Send + Sync + 'static {
     ///
     /// Where the prefix is refused.
     fn watch_metadata(&self, prefix: String) -> Result<BoxStream<'static, MetadataEvent>, Error>;
+    /// May the component not act as the holder of its session at this moment?
+    fn is_fenced(&self) -> bool;
+    /// Ends when [`HostSide::is_fenced`] is this.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    async fn fence_is(&self, fenced: bool);
     /// Runs a task of the component; what is returned aborts it.
     fn spawn(&self, name: &str, task: SpawnedTask) -> Box<dyn Fn() + Send + Sync>;
     /// Takes a log record.
@@ -100,8 +108,18 @@ impl HostV1 {
     }
 }
 
-static ANSWERING: HostTableV1 =
-    HostTableV1 { channel, peers, watch_peers, metadata, watch_metadata, spawn, log, drop: drop_host };
+static ANSWERING: HostTableV1 = HostTableV1 {
+    channel,
+    peers,
+    watch_peers,
+    metadata,
+    watch_metadata,
+    is_fenced,
+    fence_is,
+    spawn,
+    log,
+    drop: drop_host,
+};
 
 /// # Safety
 ///
@@ -240,6 +258,26 @@ unsafe extern "C" fn metadata(data: *const (), request: Message) -> FfiFuture<Ff
     FfiFuture::new(async move { reply(answered.await) })
 }
 
+unsafe extern "C" fn is_fenced(data: *const ()) -> bool {
+    // SAFETY: `data` is this table's.
+    let answering = unsafe { answering(data) };
+    // Where nobody can tell, nobody may act.
+    guard(|| answering.side.is_fenced()).unwrap_or(true)
+}
+
+unsafe extern "C" fn fence_is(data: *const (), fenced: bool) -> FfiFuture<()> {
+    // SAFETY: `data` is this table's.
+    let answering = unsafe { answering(data) };
+    let side = answering.side.clone();
+    let told = Guarded::new(answering.runtime.clone(), async move { side.fence_is(fenced).await });
+    FfiFuture::new(async move {
+        // As above: a host that panicked tells that it is fenced, and never that it is not.
+        if told.await.is_err() && !fenced {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
 type Abort = Box<dyn Fn() + Send + Sync>;
 
 unsafe extern "C" fn spawn(data: *const (), name: RStr<'_>, task: FfiFuture<RResult<(), RString>>) -> TaskV1 {
@@ -321,6 +359,16 @@ impl Host {
     pub(crate) fn watch_metadata(&self, prefix: &str) -> Result<Follow<MetadataEvent>, Error> {
         // SAFETY: as above.
         Follow::new(unsafe { (self.0.table.watch_metadata)(self.0.data, encode(&prefix)) })
+    }
+
+    pub(crate) fn is_fenced(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (self.0.table.is_fenced)(self.0.data) }
+    }
+
+    pub(crate) fn fence_is(&self, fenced: bool) -> FfiFuture<()> {
+        // SAFETY: as above; the future owns what it needs of the host.
+        unsafe { (self.0.table.fence_is)(self.0.data, fenced) }
     }
 
     pub(crate) fn spawn(&self, name: &str, task: FfiFuture<RResult<(), RString>>) -> TaskV1 {

@@ -1,0 +1,151 @@
+use plugin_api::descriptor::{Kind, LeasePolicy};
+
+use super::{Action, Rules, Seen, Tenure};
+
+const FENCING: Rules = Rules { kind: Kind::Coordinator, policy: LeasePolicy::Fence, standby: true };
+const SERVING: Rules = Rules { policy: LeasePolicy::Serve, ..FENCING };
+const ALONE: Rules = Rules { standby: false, ..FENCING };
+const NODE: Rules = Rules { kind: Kind::Node, policy: LeasePolicy::Serve, standby: true };
+const FENCED_NODE: Rules = Rules { policy: LeasePolicy::Fence, ..NODE };
+
+/// What is seen, in a word: a create revision, `?`, `other`, `deleted` or `revoked`.
+fn seen(word: &str) -> Seen {
+    match word {
+        "?" => Seen::Uncertain,
+        "deleted" => Seen::Deleted,
+        "revoked" => Seen::Revoked,
+        revision if revision.parse::<i64>().is_ok() => {
+            Seen::Active { create_revision: revision.parse().expect("a number") }
+        }
+        holder => Seen::Other { holder: holder.to_owned() },
+    }
+}
+
+fn word(action: &Action) -> String {
+    match action {
+        Action::Activate { resume, create_revision } => format!("{resume:?}@{create_revision}"),
+        Action::Deactivate(reason) => format!("-{reason:?}"),
+        Action::GoOn { create_revision } => format!("go-on@{create_revision}"),
+        Action::StandBy { holder } => format!("stand-by:{holder}"),
+        Action::Replaced { holder } => format!("end:{holder}"),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// All that is to be done, each thing that is seen lasting until there is nothing to do.
+fn told(rules: Rules, again: bool, story: &str) -> String {
+    let mut tenure = Tenure::new(rules, again);
+    let mut done = Vec::new();
+    for each in story.split(' ') {
+        // A thing to do that is always there would never end.
+        for turn in 0.. {
+            assert!(turn < 10, "{story}: no end at '{each}': {done:?}");
+            let action = tenure.next(&seen(each));
+            if action == Action::Wait {
+                break;
+            }
+            done.push(word(&action));
+            if matches!(action, Action::Replaced { .. }) {
+                return done.join(" ");
+            }
+        }
+    }
+    done.join(" ")
+}
+
+#[test]
+fn each_story_has_its_tellings() {
+    let table = [
+        // The first activation.
+        (FENCING, "? 5", "Fresh@5"),
+        (NODE, "? 5", "Fresh@5"),
+        // A fence and its end.
+        (FENCING, "5 ? 5", "Fresh@5 fence -Fenced Kept@5 lift"),
+        (FENCING, "5 ? ? 5 ? 5", "Fresh@5 fence -Fenced Kept@5 lift fence -Fenced Kept@5 lift"),
+        (FENCING, "5 ? 9", "Fresh@5 fence -Fenced TakenOver@9 lift"),
+        (FENCED_NODE, "5 ? 9", "Fresh@5 fence -Fenced Kept@9 lift"),
+        // Policy serve: a node is told nothing, a coordinator only where another may have been active.
+        (NODE, "5 ? 5 ? 9", "Fresh@5 go-on@9"),
+        (FENCED_NODE, "5 9", "Fresh@5 go-on@9"),
+        (SERVING, "5 ? 5", "Fresh@5"),
+        (SERVING, "5 ? 9", "Fresh@5 -Replaced TakenOver@9"),
+        // A gap that nobody saw.
+        (FENCING, "5 9", "Fresh@5 fence -Replaced TakenOver@9 lift"),
+        (SERVING, "5 9", "Fresh@5 -Replaced TakenOver@9"),
+        // Standby and takeover.
+        (FENCING, "? a 7", "stand-by:a TakenOver@7 takeover"),
+        (FENCING, "a b ? b 7", "stand-by:a stand-by:b TakenOver@7 takeover"),
+        (FENCING, "5 a 7", "Fresh@5 stand-by:a -Replaced TakenOver@7 takeover"),
+        (SERVING, "5 a 7", "Fresh@5 stand-by:a -Replaced TakenOver@7 takeover"),
+        (FENCING, "5 ? a 7", "Fresh@5 fence -Fenced stand-by:a TakenOver@7 takeover"),
+        (SERVING, "5 ? a 7", "Fresh@5 stand-by:a -Replaced TakenOver@7 takeover"),
+        (FENCING, "a 7 ? 7", "stand-by:a TakenOver@7 takeover fence -Fenced Kept@7 lift"),
+        // Without a standby the key is waited for, and its loss is the end.
+        (ALONE, "a ? a 7", "TakenOver@7"),
+        (ALONE, "5 a", "Fresh@5 end:a"),
+        (ALONE, "5 ? a", "Fresh@5 fence -Fenced end:a"),
+        // Of a node's own key, too.
+        (NODE, "a 5", "TakenOver@5"),
+        (NODE, "5 a", "Fresh@5 end:a"),
+        // The ends.
+        (FENCING, "5 deleted deleted", "Fresh@5 deleted"),
+        (FENCING, "5 revoked", "Fresh@5"),
+        (FENCING, "a revoked", "stand-by:a"),
+    ];
+    for (rules, story, expected) in table {
+        assert_eq!(told(rules, false, story), expected, "{rules:?}: {story}");
+    }
+}
+
+#[test]
+fn a_component_that_is_made_again_takes_over() {
+    assert_eq!(told(FENCING, true, "5"), "TakenOver@5");
+    assert_eq!(told(NODE, true, "5"), "TakenOver@5");
+}
+
+#[test]
+fn a_session_that_comes_back_before_the_component_is_told_lifts_the_fence_only() {
+    let mut tenure = Tenure::new(FENCING, false);
+    tenure.next(&seen("5"));
+    assert_eq!(tenure.next(&seen("?")), Action::Fence);
+    assert_eq!(tenure.next(&seen("5")), Action::Lift);
+    assert_eq!(tenure.next(&seen("5")), Action::Wait);
+}
+
+/// Whatever is seen, in whatever order, and however few of it: no two `activate` without a `deactivate` between, nobody works
+/// on under a registration that is not the one seen last, and the end is the same.
+#[test]
+fn every_story_alternates_and_converges() {
+    let words = ["5", "9", "?", "a", "b"];
+    for rules in [FENCING, SERVING, ALONE, NODE, FENCED_NODE] {
+        for number in 0..words.len().pow(6) {
+            let mut tenure = Tenure::new(rules, false);
+            let (mut rest, mut active, mut under, mut up) = (number, false, 0, false);
+            let mut ended = false;
+            // One thing is done for each thing that is seen; the last lasts.
+            let story: Vec<&str> = (0..6).map(|_| (words[rest % words.len()], rest /= words.len()).0).collect();
+            for each in story.iter().chain([&"9"; 8]) {
+                match tenure.next(&seen(each)) {
+                    Action::Activate { create_revision, .. } => {
+                        assert!(!active, "{rules:?}: {story:?}: activated twice");
+                        (active, under) = (true, create_revision);
+                    }
+                    Action::Deactivate(_) => {
+                        assert!(active, "{rules:?}: {story:?}: deactivated twice");
+                        active = false;
+                    }
+                    Action::GoOn { create_revision } => under = create_revision,
+                    Action::Fence | Action::StandBy { .. } => up = true,
+                    Action::Lift | Action::TakeOver => up = false,
+                    Action::Replaced { .. } => {
+                        ended = true;
+                        break;
+                    }
+                    Action::Wait | Action::Deleted => {}
+                }
+                assert_eq!(tenure.is_activated(), active);
+            }
+            assert!(ended || (active && under == 9 && !up), "{rules:?}: {story:?}: active {active} under {under}");
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The figures that are promised, measured: `cargo run --release -p bench`.
+//!
+//! # Layout
+//!
+//! * [`rows`]: what is measured, one file for each subject; here a new row begins
+//! * [`row`]: one line of the result, with its target and verdict; [`interval`]: what rounds allow to say
+//! * [`report`]: the table and the JSON; [`machine`]: where it was measured
+//! * [`allocator`]: counts the bytes that are in use
+//!
+//! A row compares ours with a baseline of the same run: rounds of both alternate, so that whatever the machine does beside
+//! meets both. Where there is nothing to compare with, a row has a bound of its own.
+
+mod allocator;
+mod interval;
+mod machine;
+mod report;
+mod row;
+mod rows;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::machine::Machine;
+use crate::report::Report;
+use crate::row::Effort;
+
+/// Measures what is promised. It needs `etcd` in the path, and a quiet machine.
+#[derive(Parser)]
+struct Arguments {
+    /// The rows to measure, by the beginning of their names; all where none is given.
+    names: Vec<String>,
+    /// Fewer rounds: wider intervals, within a minute.
+    #[arg(long)]
+    quick: bool,
+    /// Writes the result as JSON too.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Names all rows and measures nothing.
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.list {
+        report::list(rows::ALL);
+        return ExitCode::SUCCESS;
+    }
+    let is_chosen = |name: &str| arguments.names.is_empty() || arguments.names.iter().any(|one| name.starts_with(one));
+    let chosen: Vec<_> = rows::ALL.iter().filter(|subject| is_chosen(subject.name)).collect();
+    if chosen.is_empty() {
+        report::nothing_chosen();
+        return ExitCode::from(64);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
+    let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
+    let mut report = Report::begin(Machine::this(), effort);
+    for subject in chosen {
+        for row in runtime.block_on((subject.measure)(effort)) {
+            report.add(row);
+        }
+    }
+    report.end();
+    match arguments.json.map(|path| report.write_json(&path)) {
+        None | Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            report::failed(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One line of the result: a figure of ours, what it is compared with, and what was promised.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::interval::{Interval, median};
+
+/// What is measured together, because it needs the same preparation.
+pub struct Subject {
+    /// By which it is chosen; its rows' names begin so.
+    pub name: &'static str,
+    /// What it measures, in one sentence.
+    pub about: &'static str,
+    /// Measures it.
+    pub measure: fn(Effort) -> Measuring,
+}
+
+/// A subject that is being measured.
+pub type Measuring = Pin<Box<dyn Future<Output = Vec<Row>>>>;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effort {
+    /// Enough to see whether something is badly wrong.
+    Quick,
+    /// Enough for figures that can be quoted.
+    Full,
+}
+
+impl Effort {
+    /// The one of the two numbers that fits.
+    pub fn pick(self, quick: usize, full: usize) -> usize {
+        match self {
+            Self::Quick => quick,
+            Self::Full => full,
+        }
+    }
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Seconds.
+    Seconds,
+    /// Bytes.
+    Bytes,
+}
+
+/// What was promised.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Ours is at most so many times the baseline.
+    RatioAtMost(f64),
+    /// Ours is at most so much, in the row's unit.
+    AtMost(f64),
+    /// Nothing: the row explains another.
+    None,
+}
+
+/// Is the promise kept?
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// At least a part of the interval keeps it.
+    Ok,
+    /// All of the interval misses it.
+    Short,
+    /// Nothing was promised.
+    Told,
+}
+
+/// A line of the result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Its name.
+    pub name: String,
+    /// What the figures count.
+    pub unit: Unit,
+    /// Ours: the middle of the rounds.
+    pub ours: f64,
+    /// What it is compared with, of the same run.
+    pub baseline: Option<f64>,
+    /// Ours to the baseline; where there is none, ours itself.
+    pub interval: Interval,
+    /// What was promised.
+    pub target: Target,
+    /// Is it kept?
+    pub verdict: Verdict,
+    /// What was counted: rounds, and what each was made of.
+    pub counts: String,
+}
+
+impl Row {
+    /// Ours against the baseline, in pairs of rounds that came one after the other.
+    pub fn compared(name: &str, unit: Unit, pairs: &[(f64, f64)], target: Target, counts: String) -> Self {
+        let (ours, baseline): (Vec<_>, Vec<_>) = pairs.iter().copied().unzip();
+        let interval = Interval::of_ratio(pairs);
+        let verdict = target.verdict(interval);
+        let (ours, baseline) = (median(&ours), Some(median(&baseline)));
+        Self { name: name.to_owned(), unit, ours, baseline, interval, target, verdict, counts }
+    }
+
+    /// Ours alone.
+    pub fn alone(name: &str, unit: Unit, rounds: &[f64], target: Target, counts: String) -> Self {
+        let interval = Interval::of_mean(rounds);
+        let verdict = target.verdict(interval);
+        Self { name: name.to_owned(), unit, ours: median(rounds), baseline: None, interval, target, verdict, counts }
+    }
+}
+
+impl Target {
+    fn verdict(self, interval: Interval) -> Verdict {
+        match self {
+            Self::None => Verdict::Told,
+            Self::RatioAtMost(most) | Self::AtMost(most) if interval.low <= most => Verdict::Ok,
+            Self::RatioAtMost(_) | Self::AtMost(_) => Verdict::Short,
+        }
+    }
+}
+
+impl Unit {
+    /// A figure for people.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Self::Seconds if value < 0.0 => format!("-{}", self.show(-value)),
+            Self::Seconds => format!("{:.3?}", Duration::from_secs_f64(value)),
+            Self::Bytes => format!("{value:.0} B"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::Ok => "ok",
+            Self::Short => "short",
+            Self::Told => "-",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_promise_is_broken_only_where_the_whole_interval_misses_it() {
+        let interval = Interval { low: 1.9, middle: 2.1, high: 2.3 };
+        assert_eq!(Target::RatioAtMost(2.0).verdict(interval), Verdict::Ok);
+        assert_eq!(Target::RatioAtMost(1.8).verdict(interval), Verdict::Short);
+        assert_eq!(Target::AtMost(1.9).verdict(interval), Verdict::Ok);
+        assert_eq!(Target::None.verdict(interval), Verdict::Told);
+    }
+
+    #[test]
+    fn figures_have_units() {
+        assert_eq!(Unit::Seconds.show(0.000_25), "250.000µs");
+        assert_eq!(Unit::Seconds.show(-0.001), "-1.000ms");
+        assert_eq!(Unit::Bytes.show(612.4), "612 B");
+    }
+}

@@ -1,0 +1,108 @@
+//! What one event costs with very many sessions, compared with a few.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use componenthost::cluster::{Keys, PeerTable};
+use componenthost::discovery::table::Table;
+use componenthost::etcd::watch::{Change, Stored};
+use tests::etcd::Etcd;
+use tokio::sync::watch;
+
+use super::sessions::{MANY, Sessions, record, role, server_id, until_revision};
+use crate::interval::median;
+use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
+
+/// The subject.
+pub const SUBJECT: Subject = Subject {
+    name: "event",
+    about: "one event at 10,000 sessions, to one at 10: from its put to its table, and the table's part alone",
+    measure: |effort| -> Measuring { Box::pin(measure(effort)) },
+};
+
+/// The few.
+const FEW: usize = 10;
+
+async fn measure(effort: Effort) -> Vec<Row> {
+    vec![put_to_published(effort).await, change_alone(effort)]
+}
+
+async fn put_to_published(effort: Effort) -> Row {
+    let etcd = Etcd::start().await;
+    let (mut many, mut few) = (Sessions::of(&etcd, MANY).await, Sessions::of(&etcd, FEW).await);
+    let ((_one, mut many_table), (_other, mut few_table)) = (many.follow(), few.follow());
+    until_revision(&mut many_table, 1).await;
+    until_revision(&mut few_table, 1).await;
+    let (rounds, events) = (effort.pick(10, 30), effort.pick(50, 200));
+    let mut pairs = Vec::new();
+    for round in 0..=rounds {
+        let (mut ours, mut baseline) = (Vec::new(), Vec::new());
+        for event in 0..events {
+            let number = round * events + event;
+            ours.push(published_after(&mut many, &mut many_table, number).await);
+            baseline.push(published_after(&mut few, &mut few_table, number).await);
+        }
+        if round > 0 {
+            pairs.push((median(&ours), median(&baseline)));
+        }
+    }
+    let counts = format!("{rounds} pairs of {events} events, one pair of warm-up");
+    Row::compared("event: put to published", Unit::Seconds, &pairs, Target::RatioAtMost(1.2), counts)
+}
+
+async fn published_after(sessions: &mut Sessions, table: &mut watch::Receiver<Arc<PeerTable>>, number: usize) -> f64 {
+    let begin = Instant::now();
+    let revision = sessions.put(number % FEW + 1, number).await;
+    (until_revision(table, revision).await - begin).as_secs_f64()
+}
+
+/// Without etcd: what the table's own part costs.
+fn change_alone(effort: Effort) -> Row {
+    let (mut many, mut few) = (filled(MANY), filled(FEW));
+    let (rounds, events) = (effort.pick(10, 30), effort.pick(200, 1000));
+    let mut revision = i64::try_from(MANY).expect("a small number");
+    let mut pairs = Vec::new();
+    for round in 0..=rounds {
+        let (mut ours, mut baseline) = (Vec::new(), Vec::new());
+        for event in 0..events {
+            revision += 1;
+            let change = Change::Put(stored(event % FEW + 1, round * events + event, revision));
+            ours.push(changed_in(&mut many, &change));
+            baseline.push(changed_in(&mut few, &change));
+        }
+        if round > 0 {
+            pairs.push((median(&ours), median(&baseline)));
+        }
+    }
+    let counts = format!("{rounds} pairs of {events} events, one pair of warm-up");
+    Row::compared("event: the table alone", Unit::Seconds, &pairs, Target::None, counts)
+}
+
+fn filled(count: usize) -> Table {
+    let mut table = Table::new(role(), keys());
+    let all: Vec<_> = (1..=count).map(|id| stored(id, 0, i64::try_from(id).expect("a small number"))).collect();
+    table.replace(&all, i64::try_from(count).expect("a small number"), Instant::now());
+    assert_eq!(table.published().sessions.size(), count);
+    table
+}
+
+fn changed_in(table: &mut Table, change: &Change) -> f64 {
+    // As a reader has it who has not let go of the last table yet.
+    let held = Arc::clone(table.published());
+    let begin = Instant::now();
+    black_box(table.change(std::slice::from_ref(change), begin));
+    let took = begin.elapsed().as_secs_f64();
+    assert!(table.published().revision > held.revision);
+    took
+}
+
+fn keys() -> Keys {
+    Keys::new("bench", "meta")
+}
+
+fn stored(id: usize, round: usize, revision: i64) -> Stored {
+    let value = serde_json::to_vec(&record(id, round, 5)).expect("a record is JSON");
+    let key = keys().member_session(&role(), server_id(id)).into_bytes();
+    Stored { key, value, create_revision: 1, mod_revision: revision, lease_id: 5 }
+}

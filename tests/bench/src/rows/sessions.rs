@@ -1,0 +1,117 @@
+//! Sessions of other hosts in an etcd, and who follows them: what several subjects begin with.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use componenthost::cluster::{PeerTable, Record};
+use componenthost::discovery::{Discovery, DiscoveryConfig};
+use componenthost::etcd::Etcd as Registry;
+use etcd_client::{Client, PutOptions, Txn, TxnOp};
+use plugin_api::identity::{Role, ServerId};
+use tests::etcd::Etcd;
+use tokio::sync::watch;
+
+/// The many that the figures speak of.
+pub const MANY: usize = 10_000;
+
+/// Longer than a run.
+const LEASE: i64 = 3600;
+
+/// etcd takes so many puts in one transaction.
+const AT_ONCE: usize = 100;
+
+/// Whatever is waited for comes within this time.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A role's sessions under a root path of their own.
+pub struct Sessions {
+    pub client: Client,
+    pub registry: Registry,
+    lease_id: i64,
+}
+
+impl Sessions {
+    /// So many, with the ids from 1.
+    pub async fn of(etcd: &Etcd, count: usize) -> Self {
+        let registry = etcd.registry().await;
+        let mut client = etcd.client().await;
+        let lease_id = client.lease_grant(LEASE, None).await.expect("etcd grants a lease").id();
+        let mut sessions = Self { client, registry, lease_id };
+        let ids: Vec<_> = (1..=count).collect();
+        for some in ids.chunks(AT_ONCE) {
+            let puts: Vec<_> = some.iter().map(|id| sessions.operation(*id, 0)).collect();
+            sessions.client.txn(Txn::new().and_then(puts)).await.expect("etcd takes the puts");
+        }
+        sessions
+    }
+
+    /// Puts a session again, with another value each `round`; gives the revision.
+    pub async fn put(&mut self, id: usize, round: usize) -> i64 {
+        let put = self.client.put(self.key(id), self.value(id, round), Some(self.options())).await;
+        put.expect("etcd takes a put").header().expect("each answer has a header").revision()
+    }
+
+    /// The prefix of all of them.
+    pub fn prefix(&self) -> String {
+        self.registry.keys().active_session(&role())
+    }
+
+    /// A new discovery that follows them. Nothing is listed yet.
+    pub fn follow(&self) -> (Discovery, watch::Receiver<Arc<PeerTable>>) {
+        let discovery = Discovery::new(self.registry.clone(), &DiscoveryConfig::default());
+        let table = discovery.follow(&role());
+        (discovery, table)
+    }
+
+    fn operation(&self, id: usize, round: usize) -> TxnOp {
+        TxnOp::put(self.key(id), self.value(id, round), Some(self.options()))
+    }
+
+    fn options(&self) -> PutOptions {
+        PutOptions::new().with_lease(self.lease_id)
+    }
+
+    fn key(&self, id: usize) -> String {
+        self.registry.keys().member_session(&role(), server_id(id))
+    }
+
+    fn value(&self, id: usize, round: usize) -> Vec<u8> {
+        serde_json::to_vec(&record(id, round, self.lease_id)).expect("a record is JSON")
+    }
+}
+
+/// Their role.
+pub fn role() -> Role {
+    Role::new("querynode").expect("a role")
+}
+
+/// The id of one of them.
+pub fn server_id(id: usize) -> ServerId {
+    ServerId(i64::try_from(id).expect("a small number"))
+}
+
+/// A record as hosts put it: all fields are set.
+pub fn record(id: usize, round: usize, lease_id: i64) -> Record {
+    Record {
+        server_id: server_id(id).0,
+        server_name: role().to_string(),
+        address: format!("10.{}.{}.{}:21123", id >> 16 & 255, id >> 8 & 255, id & 255),
+        exclusive: false,
+        stopping: false,
+        version: format!("1.2.{round}"),
+        lease_id,
+        host_name: format!("querynode-{id}.cluster.internal"),
+        server_labels: [("zone".to_owned(), "a".to_owned())].into(),
+    }
+}
+
+/// Waits until the table is of this revision at least, and gives the time at which that was seen.
+///
+/// # Panics
+///
+/// Where that takes very long.
+pub async fn until_revision(table: &mut watch::Receiver<Arc<PeerTable>>, revision: i64) -> Instant {
+    let there = table.wait_for(|table| table.revision >= revision);
+    tokio::time::timeout(LIMIT, there).await.expect("the table comes").expect("the role is followed");
+    Instant::now()
+}
