@@ -7,6 +7,7 @@
 
 mod channel;
 pub mod config;
+mod connector;
 mod credentials;
 pub mod error;
 mod hedge;
@@ -235,6 +236,10 @@ impl Etcd {
 
     /// The error of a request to that member; leaves the member where the fault is the member's.
     async fn failed(&self, doing: impl Into<Cow<'static, str>>, member: &Member, fault: Fault) -> EtcdError {
+        let fault = match fault {
+            Fault::Unreachable(text) => member.trace.told().map_or(Fault::Unreachable(text), Fault::Tls),
+            other => other,
+        };
         if fault.is_the_members() {
             self.leave(member).await;
         }
