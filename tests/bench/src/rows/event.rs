@@ -4,13 +4,12 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use componenthost::cluster::Keys;
 use componenthost::discovery::Discovery;
 use componenthost::discovery::table::Table;
-use componenthost::etcd::watch::{Change, Stored};
+use componenthost::etcd::watch::Change;
 use tests::etcd::Etcd;
 
-use super::sessions::{MANY, Sessions, record, role, server_id, until_revision};
+use super::sessions::{MANY, Sessions, filled, stored, until_revision};
 use super::stamps::{Stamps, seconds_between};
 use crate::interval::median;
 use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
@@ -93,14 +92,6 @@ fn change_alone(effort: Effort) -> Row {
     Row::compared("event: the table alone", Unit::Seconds, &pairs, Target::None, counts)
 }
 
-fn filled(count: usize) -> Table {
-    let mut table = Table::new(role(), keys());
-    let all: Vec<_> = (1..=count).map(|id| stored(id, 0, i64::try_from(id).expect("a small number"))).collect();
-    table.replace(&all, i64::try_from(count).expect("a small number"), Instant::now());
-    assert_eq!(table.published().sessions.size(), count);
-    table
-}
-
 fn changed_in(table: &mut Table, change: &Change) -> f64 {
     // As a reader has it who has not let go of the last table yet.
     let held = Arc::clone(table.published());
@@ -109,14 +100,4 @@ fn changed_in(table: &mut Table, change: &Change) -> f64 {
     let took = begin.elapsed().as_secs_f64();
     assert!(table.published().revision > held.revision);
     took
-}
-
-fn keys() -> Keys {
-    Keys::new("bench", "meta")
-}
-
-fn stored(id: usize, round: usize, revision: i64) -> Stored {
-    let value = serde_json::to_vec(&record(id, round, 5)).expect("a record is JSON");
-    let key = keys().member_session(&role(), server_id(id)).into_bytes();
-    Stored { key, value, create_revision: 1, mod_revision: revision, lease_id: 5 }
 }

@@ -1,11 +1,13 @@
 //! Sessions of other hosts in an etcd, and who follows them: what several subjects begin with.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use componenthost::cluster::{PeerTable, Record};
+use componenthost::cluster::{Keys, PeerTable, Record};
+use componenthost::discovery::table::Table;
 use componenthost::discovery::{Discovery, DiscoveryConfig};
 use componenthost::etcd::Etcd as Registry;
+use componenthost::etcd::watch::Stored;
 use etcd_client::{Client, PutOptions, Txn, TxnOp};
 use futures_util::StreamExt;
 use plugin_api::identity::{Role, ServerId};
@@ -119,4 +121,29 @@ pub fn record(id: usize, round: usize, lease_id: i64) -> Record {
 pub async fn until_revision(table: &mut watch::Receiver<Arc<PeerTable>>, revision: i64) {
     let there = table.wait_for(|table| table.revision >= revision);
     tokio::time::timeout(LIMIT, there).await.expect("the table comes").expect("the role is followed");
+}
+
+/// A table that has so many, without any etcd.
+pub fn filled(count: usize) -> Table {
+    let mut table = Table::new(role(), keys());
+    table.replace(&all_stored(count), i64::try_from(count).expect("a small number"), Instant::now());
+    assert_eq!(table.published().sessions.size(), count);
+    table
+}
+
+/// So many sessions as etcd lists them.
+pub fn all_stored(count: usize) -> Vec<Stored> {
+    (1..=count).map(|id| stored(id, 0, i64::try_from(id).expect("a small number"))).collect()
+}
+
+/// A session's key as etcd has it.
+pub fn stored(id: usize, round: usize, revision: i64) -> Stored {
+    let value = serde_json::to_vec(&record(id, round, 5)).expect("a record is JSON");
+    let key = keys().member_session(&role(), server_id(id)).into_bytes();
+    Stored { key, value, create_revision: 1, mod_revision: revision, lease_id: 5 }
+}
+
+/// The keys of that table.
+pub fn keys() -> Keys {
+    Keys::new("bench", "meta")
 }
