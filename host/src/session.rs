@@ -34,7 +34,7 @@ use crate::etcd::{Etcd, EtcdError};
 pub use crate::session::clock::BootTime;
 pub use crate::session::server_id::take_server_id;
 pub use crate::session::state_file::{Entry, StateFile, StateFileError};
-pub use crate::session::status::{Held, Holder, SessionGuard, SessionStatus};
+pub use crate::session::status::{Held, Holder, SessionGuard, SessionStatus, StandBy};
 
 /// Section `[session]`: how the host's own sessions are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,11 +44,25 @@ pub struct SessionConfig {
     /// it. etcd may raise it. Default 15 s; at least 2 s, and below 3 s only where a lost packet may cost the session.
     #[serde(with = "humantime_serde")]
     pub ttl: Duration,
+    /// What is done where somebody deletes the key of a session whose lease lives. Default `register`: a registration must
+    /// not be lost for good by a mistake.
+    pub on_deleted: OnDeleted,
+}
+
+/// What is done where somebody deletes the key of a session whose lease lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDeleted {
+    /// It is put again under the same lease.
+    #[default]
+    Register,
+    /// The host stops in good order: deleting the key is a way to tell it so.
+    Stop,
 }
 
 impl Default for SessionConfig {
     fn default() -> Self {
-        Self { ttl: Duration::from_secs(15) }
+        Self { ttl: Duration::from_secs(15), on_deleted: OnDeleted::Register }
     }
 }
 
@@ -92,6 +106,10 @@ pub struct SessionSettings {
     pub host_name: String,
     /// The lease's time to live that is asked for.
     pub ttl: Duration,
+    /// Does a coordinator stand by, under a key of its own, while another holds the active key? Else it waits without one.
+    pub standby: bool,
+    /// What is done where somebody deletes its key.
+    pub on_deleted: OnDeleted,
 }
 
 /// Why a session could not be changed.
@@ -144,7 +162,7 @@ pub struct SessionView {
     pub host_name: String,
     /// Does its value say that it stops?
     pub stopping: bool,
-    /// `registering`, `held_by_other`, `held`, `lost` or `revoked`.
+    /// `registering`, `held_by_other`, `stand_by`, `held`, `lost`, `deleted` or `revoked`.
     pub state: &'static str,
     /// For how long, where it is not held.
     pub since_ms: Option<u64>,
@@ -291,6 +309,16 @@ impl Session {
             SessionStatus::Lost { since, cause } => {
                 (view.since_ms, view.cause) = (Some(millis(since.elapsed())), Some(cause));
             }
+            SessionStatus::StandBy(standby) => {
+                view.since_ms = Some(millis(standby.since.elapsed()));
+                view.registration = Some(standby.registration);
+                view.time_left_ms = Some(millis(standby.deadline.since(BootTime::now())));
+                view.key = standby.key;
+                view.holder = Some(standby.holder);
+            }
+            SessionStatus::Deleted { since } => {
+                (view.since_ms, view.cause) = (Some(millis(since.elapsed())), Some("its key was deleted".to_owned()));
+            }
             SessionStatus::Revoked => {}
         }
         view
@@ -307,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_ttl_is_checked() {
-        let mistakes = |ttl| SessionConfig { ttl }.mistakes().len();
+        let mistakes = |ttl| SessionConfig { ttl, ..SessionConfig::default() }.mistakes().len();
         assert_eq!(mistakes(SessionConfig::default().ttl), 0);
         assert_eq!(mistakes(Duration::from_secs(2)), 0);
         for bad in [Duration::ZERO, Duration::from_secs(1), Duration::from_millis(2500), Duration::from_secs(3601)] {

@@ -295,6 +295,8 @@ fn session_settings(member: &Member, parts: &Parts, generation: &Generation) -> 
         labels: parts.config.host.labels.clone(),
         host_name: parts.address.host_name.clone(),
         ttl: parts.config.session.ttl,
+        standby: false,
+        on_deleted: parts.config.session.on_deleted,
     }
 }
 

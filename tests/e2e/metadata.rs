@@ -8,7 +8,7 @@ use componenthost::cluster::Record;
 use componenthost::discovery::DiscoveryConfig;
 use componenthost::etcd::Etcd as Registry;
 use componenthost::metadata::MetadataStore;
-use componenthost::session::{Session, SessionSettings, SessionStatus, StateFile};
+use componenthost::session::{OnDeleted, Session, SessionSettings, SessionStatus, StateFile};
 use futures_util::{Stream, StreamExt};
 use plugin_api::descriptor::Kind;
 use plugin_api::error::Error;
@@ -46,6 +46,8 @@ impl Component {
             labels: [].into(),
             host_name: "here".to_owned(),
             ttl,
+            standby: false,
+            on_deleted: OnDeleted::Register,
         };
         let session = Session::open(registry.clone(), settings, Arc::new(state_file));
         let patience = DiscoveryConfig::default().patience();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use componenthost::cluster::Record;
 use componenthost::etcd::{Etcd as Registry, EtcdConfig};
 use componenthost::session::{
-    Held, Holder, Session, SessionError, SessionSettings, SessionStatus, StateFile, take_server_id,
+    Held, Holder, OnDeleted, Session, SessionError, SessionSettings, SessionStatus, StateFile, take_server_id,
 };
 use etcd_client::{Client, KeyValue};
 use plugin_api::descriptor::Kind;
@@ -70,6 +70,8 @@ fn coordinator(id: i64, ttl: Duration) -> SessionSettings {
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         host_name: "here".to_owned(),
         ttl,
+        standby: false,
+        on_deleted: OnDeleted::Register,
     }
 }
 

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// The longest sleep until a moment: timers stand still while the machine is suspended, this clock does not.
+pub(super) const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
 /// A moment, counted from the machine's start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct BootTime(Duration);

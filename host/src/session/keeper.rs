@@ -13,14 +13,11 @@ use crate::etcd::lease::KeepAlive;
 use crate::etcd::watch::{Change, Keys, Patience, Stored, Update, Watch};
 use crate::etcd::{Etcd, EtcdError};
 use crate::session::SessionSettings;
-use crate::session::clock::BootTime;
+use crate::session::clock::{BootTime, LONGEST_SLEEP};
 use crate::session::lease::{Event, Lease, Reading, Step};
 use crate::session::state_file::{Entry, StateFile};
 use crate::session::status::{Held, SessionStatus};
 use crate::session::takeover::{Found, Own};
-
-/// The longest sleep: timers stand still while the machine is suspended, the lease does not.
-const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Keeps one session.
 pub(super) struct Keeper {
@@ -124,7 +121,7 @@ impl Keeper {
                 Ok(Event::Granted { lease_id: granted.lease_id, ttl: granted.ttl, sent })
             }
             Step::Put(lease_id) => self.put(lease_id).await,
-            Step::Renew { lease_id, limit } => self.renew(lease_id, limit).await,
+            Step::Renew { lease_id, hedge_after: _, limit } => self.renew(lease_id, limit).await,
             Step::Clear { lease_id, mod_revision } => self.clear(lease_id, mod_revision).await,
             Step::Drop(lease_id) => {
                 // It holds no key: that it runs out by itself does no harm.
@@ -245,6 +242,7 @@ impl Keeper {
             }
             // A holder is reported every few seconds, and the first failures where they happen.
             SessionStatus::Registering { .. } | SessionStatus::HeldByOther { .. } | SessionStatus::Revoked => {}
+            SessionStatus::StandBy(_) | SessionStatus::Deleted { .. } => {}
         }
     }
 

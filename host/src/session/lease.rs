@@ -82,10 +82,12 @@ pub enum Step {
     Grant,
     /// Put the key under this lease, if it is not there.
     Put(i64),
-    /// Renew this lease, with a new try after so long without an answer.
+    /// Renew this lease.
     Renew {
         /// The lease.
         lease_id: i64,
+        /// After so long without an answer it is asked for through another member as well.
+        hedge_after: Duration,
         /// How long the answer may take.
         limit: Duration,
     },
@@ -196,9 +198,11 @@ impl Lease {
             State::ClearingFormer => Step::ClearFormer,
             State::Reading => Step::ReadKey,
             State::Granting => Step::Grant,
-            State::Asking(_) => {
-                self.lease.map_or(Step::ReadKey, |lease| Step::Renew { lease_id: lease.id, limit: lease.ttl / 6 })
-            }
+            State::Asking(_) => self.lease.map_or(Step::ReadKey, |lease| Step::Renew {
+                lease_id: lease.id,
+                hedge_after: lease.ttl / 6,
+                limit: lease.ttl / 6,
+            }),
             State::Putting => self.lease.map_or(Step::Grant, |lease| Step::Put(lease.id)),
             State::Clearing { lease_id, mod_revision } => {
                 Step::Clear { lease_id: *lease_id, mod_revision: *mod_revision }
@@ -215,9 +219,11 @@ impl Lease {
 
     fn keep(&self, now: BootTime) -> Step {
         match self.lease {
-            Some(lease) if lease.renew_at <= now => {
-                Step::Renew { lease_id: lease.id, limit: (lease.ttl / 6).min(lease.deadline().since(now)) }
-            }
+            Some(lease) if lease.renew_at <= now => Step::Renew {
+                lease_id: lease.id,
+                hedge_after: lease.ttl / 6,
+                limit: (lease.ttl / 6).min(lease.deadline().since(now)),
+            },
             Some(lease) => Step::Wait(lease.renew_at.min(lease.deadline())),
             None => Step::ReadKey,
         }
@@ -344,7 +350,7 @@ impl Lease {
         match &mut self.status {
             SessionStatus::Registering { last_error, .. } => *last_error = Some(error),
             SessionStatus::Lost { cause, .. } => *cause = error,
-            SessionStatus::HeldByOther { .. } | SessionStatus::Held(_) | SessionStatus::Revoked => {}
+            _ => {}
         }
         // etcd gives each lease its whole time again when it comes back: an old one is asked for before that is over.
         let last_pause = self.lease.map_or(LAST_PAUSE, |lease| LAST_PAUSE.min(lease.ttl / 6));

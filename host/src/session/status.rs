@@ -8,7 +8,7 @@ use plugin_api::peers::Registration;
 use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::session::clock::BootTime;
+use crate::session::clock::{BootTime, LONGEST_SLEEP};
 
 /// How a session stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +37,31 @@ pub enum SessionStatus {
         /// What happened; later, why it could not be registered again.
         cause: String,
     },
+    /// A coordinator's standby key is there, and another holds the active key. It becomes [`SessionStatus::Held`] when that
+    /// key goes and this host wins the election, and [`SessionStatus::Lost`] where its own lease is not certain.
+    StandBy(StandBy),
+    /// Somebody deleted its key, and it is not to be registered again. It becomes [`SessionStatus::Revoked`] only.
+    Deleted {
+        /// Since when it is known.
+        since: BootTime,
+    },
     /// It was given up on purpose.
     Revoked,
+}
+
+/// A coordinator in standby.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StandBy {
+    /// Its own key, `<role>-<id>`.
+    pub key: String,
+    /// Which registration that key is.
+    pub registration: Registration,
+    /// Until when its lease lives without another renewal. It moves with each renewal, which wakes nobody.
+    pub deadline: BootTime,
+    /// Since when it stands by.
+    pub since: BootTime,
+    /// Who has the active key.
+    pub holder: Holder,
 }
 
 /// A registered session.
@@ -72,6 +95,8 @@ pub struct Holder {
 #[derive(Clone, Debug)]
 pub struct SessionGuard {
     status: watch::Receiver<SessionStatus>,
+    /// The certain registration that [`SessionGuard::certainty_changed`] told of last.
+    told: Option<i64>,
 }
 
 impl SessionStatus {
@@ -81,15 +106,18 @@ impl SessionStatus {
             Self::Registering { .. } => "registering",
             Self::HeldByOther { .. } => "held_by_other",
             Self::Held(_) => "held",
+            Self::StandBy(_) => "stand_by",
+            Self::Deleted { .. } => "deleted",
             Self::Lost { .. } => "lost",
             Self::Revoked => "revoked",
         }
     }
 
-    /// Is it the same, but for the deadline?
+    /// Is it another, but for the deadline?
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Held(one), Self::Held(two)) => (&one.key, one.registration) != (&two.key, two.registration),
+            (Self::StandBy(one), Self::StandBy(two)) => StandBy { deadline: two.deadline, ..one.clone() } != *two,
             (one, two) => one != two,
         }
     }
@@ -97,7 +125,7 @@ impl SessionStatus {
 
 impl SessionGuard {
     pub(super) fn new(status: watch::Receiver<SessionStatus>) -> Self {
-        Self { status }
+        Self { status, told: None }
     }
 
     /// The session's key and its create revision, where the session is held for certain: what every write under it compares.
@@ -106,6 +134,55 @@ impl SessionGuard {
             // The deadline is looked at here: the keeper may sleep, or the machine may just have woken.
             SessionStatus::Held(held) if BootTime::now() < held.deadline => {
                 Some((held.key.clone(), held.registration.create_revision))
+            }
+            _ => None,
+        }
+    }
+
+    /// Is the session held for certain at this very moment? The deadline is compared with the clock, so that it is exact
+    /// also where timers stood still. One read of a lock and of a clock.
+    pub fn is_certain(&self) -> bool {
+        self.certain().is_some()
+    }
+
+    /// Waits until the session is not held for certain any more, or is again, also where it is under another registration:
+    /// whatever differs from what this guard told last. A new guard has told that it is not held. True where it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost: a change that was not told is told by the next call.
+    pub async fn certainty_changed(&mut self) -> bool {
+        loop {
+            // Before the look, so that no change between the two is missed.
+            self.status.mark_unchanged();
+            let certain = self.certain();
+            if certain.map(|(revision, _)| revision) != self.told {
+                self.told = certain.map(|(revision, _)| revision);
+                return certain.is_some();
+            }
+            let changed = async {
+                if self.status.changed().await.is_err() {
+                    // The keeper is gone: what it published holds until the deadline.
+                    std::future::pending::<()>().await;
+                }
+            };
+            match certain {
+                // A renewal moves the deadline and wakes nobody: then this wakes too early, and looks again.
+                Some((_, deadline)) => {
+                    let left = deadline.since(BootTime::now()).min(LONGEST_SLEEP);
+                    // No answer in time is one: it is time to look again.
+                    let _ = tokio::time::timeout(left, changed).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// The certain registration's create revision and its deadline.
+    fn certain(&self) -> Option<(i64, BootTime)> {
+        match &*self.status.borrow() {
+            SessionStatus::Held(held) if BootTime::now() < held.deadline => {
+                Some((held.registration.create_revision, held.deadline))
             }
             _ => None,
         }

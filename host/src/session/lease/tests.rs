@@ -97,7 +97,7 @@ fn the_deadline_is_counted_from_the_request() {
     let mut driven = Driven::held();
     driven.pass(TTL / 3);
     let sent = driven.now;
-    assert_eq!(driven.step(), Step::Renew { lease_id: 5, limit: TTL / 6 });
+    assert_eq!(driven.step(), Step::Renew { lease_id: 5, hedge_after: TTL / 6, limit: TTL / 6 });
     driven.pass(TTL / 10);
     driven.on(Event::Renewed { ttl: TTL, sent });
     let SessionStatus::Held(held) = driven.lease.status() else { panic!("held") };
@@ -134,7 +134,7 @@ fn after_the_deadline_the_old_lease_is_asked_for_first() {
     driven.pass(TTL);
     assert_eq!(driven.step(), Step::ReadKey);
     driven.on(Event::Read(there(found(7, 5, 10), 20)));
-    assert_eq!(driven.step(), Step::Renew { lease_id: 5, limit: TTL / 6 });
+    assert_eq!(driven.step(), Step::Renew { lease_id: 5, hedge_after: TTL / 6, limit: TTL / 6 });
     driven.on(Event::Renewed { ttl: TTL, sent: driven.now });
     assert_eq!(driven.registration(), Some((10, 5)), "nothing has changed for anybody");
 }
@@ -172,7 +172,7 @@ fn a_deleted_key_is_put_under_the_same_lease() {
     driven.on(Event::Seen(absent(11)));
     assert_eq!((driven.step(), driven.state()), (Step::ReadKey, "lost"));
     driven.on(Event::Read(absent(12)));
-    assert_eq!(driven.step(), Step::Renew { lease_id: 5, limit: TTL / 6 });
+    assert_eq!(driven.step(), Step::Renew { lease_id: 5, hedge_after: TTL / 6, limit: TTL / 6 });
     driven.on(Event::Renewed { ttl: TTL, sent: driven.now });
     assert_eq!(driven.step(), Step::Put(5));
     driven.on(Event::Put(13));
