@@ -15,6 +15,7 @@ mod panics;
 mod recovery;
 mod search;
 mod session;
+mod simulation;
 mod startup;
 mod static_linking;
 mod tidy;
