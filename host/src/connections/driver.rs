@@ -174,7 +174,7 @@ impl Driver {
         let table = Arc::clone(&self.table.borrow_and_update());
         self.current = Arc::clone(&table);
         let stays = |id: &ServerId, peer: &Tracked| {
-            table.sessions.get(id).is_some_and(|entry| entry.appearances == peer.entry.appearances)
+            table.sessions.get(id).is_some_and(|entry| entry.appeared == peer.entry.appeared)
         };
         let left: Vec<ServerId> = self.peers.iter().filter(|(id, peer)| !stays(id, peer)).map(|(id, _)| *id).collect();
         for server_id in left {

@@ -96,6 +96,13 @@ impl Change {
     }
 }
 
+impl Patience {
+    /// How old what is known can be before its watch is found dead.
+    pub fn limit(&self) -> Duration {
+        self.ask_after + self.answer_within
+    }
+}
+
 impl Keys {
     fn name(&self) -> &str {
         match self {
@@ -262,9 +269,22 @@ impl Etcd {
     ///
     /// As [`Fault`] has them.
     pub async fn list(&self, keys: &Keys) -> Result<Listed, EtcdError> {
+        self.list_with(keys, GetOptions::new()).await
+    }
+
+    /// The same without the values.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fault`] has them.
+    pub async fn list_keys(&self, keys: &Keys) -> Result<Listed, EtcdError> {
+        self.list_with(keys, GetOptions::new().with_keys_only()).await
+    }
+
+    async fn list_with(&self, keys: &Keys, options: GetOptions) -> Result<Listed, EtcdError> {
         let options = match keys {
-            Keys::One(_) => GetOptions::new(),
-            Keys::Prefix(_) => GetOptions::new().with_prefix(),
+            Keys::One(_) => options,
+            Keys::Prefix(_) => options.with_prefix(),
         };
         let answer = self.get(format!("list '{}'", keys.name()), keys.name(), Some(options)).await?;
         Ok(Listed {

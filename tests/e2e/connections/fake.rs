@@ -1,6 +1,6 @@
 //! Fakes with knobs: a table of peers that is fed by hand, and small real servers that stand in for other hosts.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -34,7 +34,6 @@ pub fn role(name: &str) -> Role {
 /// A role's table, as discovery would publish it.
 pub struct Table {
     sender: watch::Sender<Arc<PeerTable>>,
-    appearances: HashMap<ServerId, u64>,
     next: PeerTable,
 }
 
@@ -43,7 +42,9 @@ impl Table {
         let mut next = PeerTable::unknown(role(name));
         next.confirmed_at = Some(Instant::now());
         next.revision = 1;
-        Self { sender: watch::Sender::new(Arc::new(next.clone())), appearances: HashMap::new(), next }
+        let sender = watch::Sender::new(Arc::new(next.clone()));
+        next.touched.begin();
+        Self { sender, next }
     }
 
     pub fn watch(&self) -> watch::Receiver<Arc<PeerTable>> {
@@ -61,23 +62,22 @@ impl Table {
         };
         self.next.revision += 1;
         let registration = Registration { create_revision: self.next.revision, lease_id: self.next.revision };
-        PeerSessionEntry { record, registration, standby: false, appearances: 0 }
+        PeerSessionEntry { record, registration, standby: false, suspect: false, appeared: 0 }
     }
 
     /// Puts an entry; it is published with the next [`Table::publish`].
     pub fn put(&mut self, mut entry: PeerSessionEntry) -> &mut Self {
         let server_id = entry.server_id();
-        let appearances = self.appearances.entry(server_id).or_default();
-        if !self.next.sessions.contains_key(&server_id) {
-            *appearances += 1;
-        }
-        entry.appearances = *appearances;
-        self.next.sessions.insert(server_id, Arc::new(entry));
+        let there = self.next.sessions.get(&server_id);
+        entry.appeared = there.map_or(self.next.touched.number(), |there| there.appeared);
+        self.next.sessions.insert_mut(server_id, Arc::new(entry));
+        self.next.touched.push(server_id);
         self
     }
 
     pub fn delete(&mut self, server_id: i64) -> &mut Self {
-        self.next.sessions.remove(&ServerId(server_id));
+        self.next.sessions.remove_mut(&ServerId(server_id));
+        self.next.touched.push(ServerId(server_id));
         self
     }
 
@@ -85,6 +85,7 @@ impl Table {
         self.next.revision += 1;
         self.next.confirmed_at = Some(Instant::now());
         self.sender.send_replace(Arc::new(self.next.clone()));
+        self.next.touched.begin();
     }
 
     /// Registers a node at this address.
