@@ -10,8 +10,11 @@
 //!   Values that are no sessions, and keys of others, hide nothing.
 //! * The revision is that of the list, or of the answer's last event. It never goes back, and no answer is published twice,
 //!   but where etcd has lost its data.
-//! * `appearances` counts the runs of tables that have an identity: a gap is told, and none that was not there.
-//! * *At rest the table is etcd's*, and fresh.
+//! * Tables differ in when an identity appeared if, and only if, one without it was between them; a table says which sessions
+//!   differ from an earlier one.
+//! * Whoever is missing from a list with most of the role is kept, as a suspect, for its time: nobody else, and no longer. A
+//!   DELETE is believed at once.
+//! * *At rest the table is etcd's*, and fresh, also where etcd has lost events.
 //! * The machines wait for something: they never go round.
 //!
 //! Each of the faults that others have had is seeded, and must be found: else these checks see nothing. None of them is in
@@ -48,6 +51,11 @@ fn a_watch_from_the_revision_of_a_created_answer_is_found() {
 #[test]
 fn a_list_without_a_difference_is_found() {
     is_found(peers::run::<peers::NoDifference>);
+}
+
+#[test]
+fn a_watch_that_is_trusted_for_ever_is_found() {
+    is_found(peers::run::<peers::NeverReconciles>);
 }
 
 #[test]

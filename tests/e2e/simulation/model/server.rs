@@ -84,6 +84,8 @@ pub struct Server {
     opened: StreamId,
     /// Progress answers overtake events, as in releases before 3.5.8.
     overtakes: bool,
+    /// Events are lost, as etcd has lost some by faults of its own.
+    pub loses_events: bool,
 }
 
 impl Range {
@@ -98,7 +100,7 @@ impl Range {
 impl Server {
     pub fn new(members: usize, overtakes: bool, model: &Model) -> Self {
         let member = Member { revision: model.revision(), ..Member::default() };
-        Self { members: vec![member; members], streams: BTreeMap::new(), opened: 0, overtakes }
+        Self { members: vec![member; members], streams: BTreeMap::new(), opened: 0, overtakes, loses_events: false }
     }
 
     /// A member applies what was agreed upon up to now.
@@ -154,6 +156,7 @@ impl Server {
         let header = self.header(stream.member, model);
         let history = model.history_of(stream.era);
         let (compacted, revision) = (member.compacted, member.revision);
+        let loses_events = self.loses_events;
         let Some(stream) = self.streams.get_mut(&id) else { return false };
         if stream.next < compacted {
             let answer = Answer { canceled: true, compacted, ..header };
@@ -165,7 +168,7 @@ impl Server {
         let last = if random.u8(0..3) > 0 { revision } else { random.i64(stream.next..=revision) };
         let events = (stream.next..=last).flat_map(|revision| history.events(revision));
         let events: Vec<_> = events
-            .filter(|event| stream.range.has(event.key()))
+            .filter(|event| stream.range.has(event.key()) && !(loses_events && random.u8(0..20) == 0))
             .map(|event| Sent { event: event.clone(), previous: previous(event, compacted, history) })
             .collect();
         stream.next = last + 1;

@@ -13,6 +13,9 @@ use crate::simulation::model::server::{Answer, Sent};
 
 /// How a table is driven.
 pub trait Subject: Driving + Default {
+    /// Looks now and then whether the table is right.
+    const RECONCILES: bool = true;
+
     /// All keys were listed.
     fn list(table: &mut Table, entries: &[Stored], revision: i64, now: Instant) {
         table.replace(entries, revision, now);
@@ -61,6 +64,16 @@ impl Subject for NoDifference {
         let puts: Vec<_> = entries.iter().cloned().map(Change::Put).collect();
         table.change(&puts, now);
     }
+}
+
+/// Trusts the watch for ever.
+#[derive(Default)]
+pub struct NeverReconciles;
+
+impl Driving for NeverReconciles {}
+
+impl Subject for NeverReconciles {
+    const RECONCILES: bool = false;
 }
 
 /// Learns from the previous value who it was that went.

@@ -16,6 +16,7 @@ pub const ACTIVE: &str = "sim/meta/session/worker";
 pub struct Session {
     pub address: String,
     pub version: String,
+    pub exclusive: bool,
     pub stopping: bool,
     pub standby: bool,
     pub created: i64,
@@ -54,7 +55,7 @@ pub const RUBBISH: &[&[u8]] = &[
 ];
 
 /// Keys that look like the role's and are not.
-pub const FOREIGN: &[&str] = &["x", "x-3", "-", "-3a", "-+3", "--3", "-3/x", "/3", "-99999999999999999999"];
+pub const FOREIGN: &[&str] = &["x", "x-3", "-", "-3a", "-+3", "--3", "-3/x", "/3", "-03", "-99999999999999999999"];
 
 /// What the followed keys say, by server id.
 pub fn sessions(keys: &Keys) -> BTreeMap<i64, Session> {
@@ -94,5 +95,5 @@ pub fn read(stored: &KeyValue, place: Option<i64>) -> Option<(i64, Session)> {
     }
     let standby = place.is_some() && exclusive;
     let KeyValue { created, lease, .. } = *stored;
-    Some((id, Session { address, version, stopping, standby, created, lease }))
+    Some((id, Session { address, version, exclusive, stopping, standby, created, lease }))
 }
