@@ -17,14 +17,26 @@
 //! * *At rest the table is etcd's*, and fresh, also where etcd has lost events.
 //! * The machines wait for something: they never go round.
 //!
+//! [`keepers`] has several processes that keep sessions of one role, each with its own clock; they are killed, held, and
+//! started again, also at the place of their predecessors. What must hold:
+//!
+//! * *Who is certain of its session is right*: its key is in etcd under that very registration and lease, at each moment of
+//!   true time, whatever was delayed or held. So no two are certain of one key. Against force no promise of etcd's holds
+//!   (somebody revokes a living lease, deletes a key, or puts one over without its lease); then the next one does:
+//! * *A component's write is carried out only while its process has the key.*
+//! * No process takes the key of another one that lives; each registers under its own server id, which never changes, and
+//!   under a lease of its own.
+//! * *At rest each living process is registered*, a coordinator's exactly once as active, the others in standby or waiting
+//!   for that one; etcd has these keys and leases and no others. So no registration is lost for good, and none is left over.
+//! * The keepers wait for something, and do not flood etcd with requests.
+//!
 //! Each of the faults that others have had is seeded, and must be found: else these checks see nothing. None of them is in
-//! the host; they are other ways to drive its machines (`peers/faults.rs`).
-
-#![expect(dead_code, reason = "the model has leases and transactions already, for the sessions' keepers")]
+//! the host; they are other ways to drive its machines (`faults.rs` of either part).
 
 mod agenda;
 mod following;
 mod journal;
+mod keepers;
 mod model;
 mod peers;
 mod request;
@@ -61,4 +73,29 @@ fn a_watch_that_is_trusted_for_ever_is_found() {
 #[test]
 fn a_previous_value_that_is_trusted_is_found() {
     is_found(peers::run::<peers::TrustsPrevious>);
+}
+
+#[test]
+fn sessions_are_kept_first_part() {
+    all_pass(keepers::run::<keepers::Sound>, 0, 2);
+}
+
+#[test]
+fn sessions_are_kept_second_part() {
+    all_pass(keepers::run::<keepers::Sound>, 1, 2);
+}
+
+#[test]
+fn a_deadline_that_is_counted_from_the_answer_is_found() {
+    is_found(keepers::run::<keepers::CountsFromTheAnswer>);
+}
+
+#[test]
+fn a_put_that_compares_nothing_is_found() {
+    is_found(keepers::run::<keepers::PutsWithoutComparing>);
+}
+
+#[test]
+fn another_server_id_after_a_lost_lease_is_found() {
+    is_found(keepers::run::<keepers::TakesAnotherId>);
 }
