@@ -3,12 +3,15 @@
 //! Leaf module: `session` writes these, `discovery` reads them and publishes tables, `connections` and `admin` follow the
 //! tables. Keys and values are Milvus' own, so that its tools and ours can read one another's sessions.
 
+mod touched;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::peers::Registration;
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 /// The value of a session's key. Field names are Milvus'; unknown ones are ignored, absent ones take their default.
@@ -36,6 +39,8 @@ pub struct Record {
     /// Free labels, from the configuration.
     pub server_labels: BTreeMap<String, String>,
 }
+
+pub use self::touched::Touched;
 
 /// Where things lie in etcd: `<root_path>/<meta_sub_path>/…`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +96,10 @@ pub enum SessionKey {
     Member(ServerId),
 }
 
+/// Sessions by server id. Tables share what they have in common: one change costs the same in a table of ten and of ten
+/// thousand.
+pub type Sessions = RedBlackTreeMapSync<ServerId, Arc<PeerSessionEntry>>;
+
 /// All sessions of one role, as etcd had them at one revision.
 #[derive(Clone, Debug)]
 pub struct PeerTable {
@@ -100,19 +109,40 @@ pub struct PeerTable {
     pub revision: i64,
     /// When etcd last proved that the table is fresh; `None` before the first list.
     pub confirmed_at: Option<Instant>,
+    /// A table that has not been confirmed for longer is stale.
+    pub stale_after: Duration,
     /// Its sessions by server id.
-    pub sessions: BTreeMap<ServerId, Arc<PeerSessionEntry>>,
+    pub sessions: Sessions,
+    /// Which of them have changed lately.
+    pub touched: Touched,
 }
 
 impl PeerTable {
     /// The table of a role before the first list.
     pub fn unknown(role: Role) -> Self {
-        Self { role, revision: 0, confirmed_at: None, sessions: BTreeMap::new() }
+        Self {
+            role,
+            revision: 0,
+            confirmed_at: None,
+            stale_after: Duration::MAX,
+            sessions: Sessions::new_sync(),
+            touched: Touched::default(),
+        }
     }
 
     /// The active holder of an exclusive role.
     pub fn active(&self) -> Option<&Arc<PeerSessionEntry>> {
         self.sessions.values().find(|session| !session.standby && session.record.exclusive)
+    }
+
+    /// How old it is; none before the first list.
+    pub fn age(&self) -> Option<Duration> {
+        self.confirmed_at.map(|confirmed| confirmed.elapsed())
+    }
+
+    /// Is it older than etcd's signs of life allow? Its sessions are then the last that was known of them.
+    pub fn is_stale(&self) -> bool {
+        self.age().is_none_or(|age| age > self.stale_after)
     }
 }
 
@@ -125,15 +155,22 @@ pub struct PeerSessionEntry {
     pub registration: Registration,
     /// Only the key of a coordinator in standby is there.
     pub standby: bool,
-    /// How many times a table with this identity followed one without it, counted from 1. Two tables with another count
-    /// have a gap between them, also for a reader that missed the table without it.
-    pub appearances: u64,
+    /// A list did not have it when it missed so many others that etcd is doubted, not the peers: it is kept for a while.
+    pub suspect: bool,
+    /// The number of the table with which this identity came. Tables that differ in it have one without it between them, also
+    /// for a reader that missed that one.
+    pub appeared: u64,
 }
 
 impl PeerSessionEntry {
     /// The id of the peer's host process.
     pub fn server_id(&self) -> ServerId {
         ServerId(self.record.server_id)
+    }
+
+    /// Does it say the same of the same registration, whenever it appeared and whoever doubts it?
+    pub fn is_the_same_session(&self, other: &Self) -> bool {
+        (&self.record, self.registration, self.standby) == (&other.record, other.registration, other.standby)
     }
 }
 

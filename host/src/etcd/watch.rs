@@ -2,18 +2,18 @@
 //!
 //! A watch of etcd ends with its connection, and can be silent for ever without an error. [`Watch`] makes it again, says each
 //! time why, and lists again where etcd has thrown its history away, so that its user sees every change, or else a new table
-//! to compare with. What the keys mean is the user's business: `discovery`, `session` and `metadata`.
+//! to compare with. When to do what is decided in [`resume`], without I/O; here it is done. What the keys mean is the user's
+//! business: `discovery`, `session` and `metadata`.
+
+pub mod resume;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{EventType, GetOptions, ResponseHeader, WatchOptions, WatchResponse, WatchStream};
 
+use self::resume::{Answer, Came, Listed, Moment, Reset, Resume, Step};
 use crate::etcd::{Etcd, EtcdError, Fault, Member};
-
-/// Pauses between tries to make the watch again: doubled from the first to the last, each shortened by up to a half.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(3);
 
 /// A key as etcd has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub enum Update {
         entries: Vec<Stored>,
         /// The revision of etcd.
         revision: i64,
+        /// etcd is not the one that it was before: nothing that was known of it holds.
+        reset: Option<Reset>,
     },
     /// The changes of one answer, in order. The last one's revision is the answer's.
     Changes(Vec<Change>),
@@ -79,29 +81,9 @@ pub enum Keys {
 pub struct Watch {
     etcd: Etcd,
     keys: Keys,
-    patience: Patience,
-    state: State,
-    /// How many times in a row it failed.
-    failures: u32,
-    /// etcd's cluster as the list had it: another one has other keys.
-    cluster_id: u64,
-}
-
-enum State {
-    /// The keys are to be listed.
-    Unlisted,
-    /// The watch is to be made, from this revision on.
-    Unwatched { from: i64 },
-    /// Changes come; the next one's revision is at least `next`.
-    Watching { next: i64, member: Arc<Member>, stream: Box<WatchStream> },
-}
-
-/// Why the watch is broken, and from where it goes on.
-struct Break {
-    why: String,
-    then: State,
-    /// The member is the cause.
-    leave: Option<Arc<Member>>,
+    resume: Resume,
+    /// The answers of the watch that was opened last, and who gives them.
+    stream: Option<(Arc<Member>, Box<WatchStream>)>,
 }
 
 impl Change {
@@ -111,6 +93,13 @@ impl Change {
             Self::Put(stored) => stored.mod_revision,
             Self::Delete(_, revision) => *revision,
         }
+    }
+}
+
+impl Patience {
+    /// How old what is known can be before its watch is found dead.
+    pub fn limit(&self) -> Duration {
+        self.ask_after + self.answer_within
     }
 }
 
@@ -134,15 +123,36 @@ impl From<&etcd_client::KeyValue> for Stored {
     }
 }
 
+impl From<&WatchResponse> for Answer {
+    fn from(answer: &WatchResponse) -> Self {
+        let header = answer.header();
+        Self {
+            created: answer.created(),
+            canceled: answer.canceled().then(|| answer.cancel_reason().to_owned()),
+            compact_revision: answer.compact_revision(),
+            revision: header.map_or(0, ResponseHeader::revision),
+            cluster_id: header.map_or(0, ResponseHeader::cluster_id),
+            changes: answer.events().iter().filter_map(change).collect(),
+        }
+    }
+}
+
 impl Watch {
     /// Follows these keys. Nothing is sent before the first [`Watch::next`].
     pub fn new(etcd: Etcd, keys: Keys, patience: Patience) -> Self {
-        Self { etcd, keys, patience, state: State::Unlisted, failures: 0, cluster_id: 0 }
+        Self { etcd, keys, resume: Resume::new(patience), stream: None }
     }
 
     /// The same from the beginning: its first update is a table.
-    pub fn again(self) -> Self {
-        Self::new(self.etcd, self.keys, self.patience)
+    pub fn again(mut self) -> Self {
+        self.list_again();
+        self
+    }
+
+    /// The next update is a table, whatever is known.
+    pub fn list_again(&mut self) {
+        self.resume.again();
+        self.stream = None;
     }
 
     /// What comes next. It never fails and never ends: what breaks is told, and made again by the next call.
@@ -151,173 +161,145 @@ impl Watch {
     ///
     /// Cancelled calls lose nothing, but one that is cancelled again and again before etcd answers gets nowhere.
     pub async fn next(&mut self) -> Update {
-        if self.failures > 0 && !matches!(self.state, State::Watching { .. }) {
-            tokio::time::sleep(pause(self.failures)).await;
-        }
         loop {
-            let step = match &mut self.state {
-                State::Unlisted => self.list().await.map(Some),
-                State::Unwatched { from } => {
-                    let from = *from;
-                    self.open(from).await.map(|()| None)
+            let came = match self.resume.step(Instant::now()) {
+                Step::Pause { until } => {
+                    tokio::time::sleep_until(until.into()).await;
+                    continue;
                 }
-                State::Watching { .. } => self.follow().await.map(Some),
+                Step::List => self.list().await,
+                Step::Open { from } => self.open(from).await,
+                Step::Listen { until } => self.listen(until).await,
+                Step::AskProgress => self.ask_progress().await,
+                Step::ReadRevision { within } => self.read_revision(within).await,
+                Step::Leave => self.leave().await,
             };
-            match step {
-                Ok(Some(update)) => {
-                    self.failures = 0;
-                    return update;
-                }
-                Ok(None) => {}
-                Err(broken) => {
-                    self.failures = self.failures.saturating_add(1);
-                    self.state = broken.then;
-                    if let Some(member) = broken.leave {
-                        self.etcd.leave(&member).await;
-                    }
-                    return Update::Interrupted(broken.why);
-                }
+            let moment = Moment { now: Instant::now(), chance: fastrand::f64() };
+            if let Some(update) = self.resume.take(came, moment) {
+                return update;
             }
         }
     }
 
-    async fn list(&mut self) -> Result<Update, Break> {
-        let options = match &self.keys {
-            Keys::One(_) => GetOptions::new(),
-            Keys::Prefix(_) => GetOptions::new().with_prefix(),
-        };
-        let doing = format!("list '{}'", self.keys.name());
-        let answer = self.etcd.get(doing, self.keys.name(), Some(options)).await;
-        let answer = answer.map_err(|error| Break { why: error.chain(), then: State::Unlisted, leave: None })?;
-        let revision = answer.header().map_or(0, ResponseHeader::revision);
-        self.cluster_id = answer.header().map_or(0, ResponseHeader::cluster_id);
-        self.state = State::Unwatched { from: revision + 1 };
-        Ok(Update::Table { entries: answer.kvs().iter().map(Stored::from).collect(), revision })
+    async fn list(&mut self) -> Came {
+        self.stream = None;
+        match self.etcd.list(&self.keys).await {
+            Ok(listed) => Came::Listed(listed),
+            Err(error) => Came::Broken { why: error.chain(), leave: false },
+        }
     }
 
-    async fn open(&mut self, from: i64) -> Result<(), Break> {
+    async fn open(&mut self, from: i64) -> Came {
+        self.stream = None;
         let options = WatchOptions::new().with_start_revision(from);
         let options = match &self.keys {
             Keys::One(_) => options,
             Keys::Prefix(_) => options.with_prefix(),
         };
         let (key, member) = (self.keys.name().to_owned(), self.etcd.member());
-        let doing = format!("watch '{key}'");
-        let opened = self.etcd.bounded(doing, self.etcd.request_timeout(), |member| {
+        let opened = self.etcd.bounded(self.doing(), self.etcd.request_timeout(), |member| {
             let mut watch = member.watch.clone();
             async move { watch.watch(key, Some(options)).await }
         });
         match opened.await {
             Ok(stream) => {
-                self.state = State::Watching { next: from, member, stream: Box::new(stream) };
-                Ok(())
+                self.stream = Some((member, Box::new(stream)));
+                Came::Opened
             }
-            Err(error) => Err(Break { why: error.chain(), then: State::Unwatched { from }, leave: None }),
+            Err(error) => Came::Broken { why: error.chain(), leave: false },
         }
     }
 
-    async fn follow(&mut self) -> Result<Update, Break> {
-        let State::Watching { next, member, stream } = &mut self.state else {
-            return Err(Break { why: "not watched".to_owned(), then: State::Unlisted, leave: None });
-        };
-        let broken = |fault: Fault, from: i64, member: &Arc<Member>| {
-            let leave = fault.is_the_members().then(|| Arc::clone(member));
-            let doing = format!("watch '{}'", self.keys.name()).into();
-            let error = EtcdError { doing, endpoint: member.endpoint.clone(), fault };
-            Break { why: error.chain(), then: State::Unwatched { from }, leave }
-        };
-        loop {
-            let answer = match hear(stream, self.patience).await {
-                Ok(answer) => answer,
-                Err(fault) => return Err(broken(fault, *next, member)),
-            };
-            match judge(&answer, *next, self.cluster_id) {
-                Verdict::Nothing => {}
-                Verdict::Fresh => return Ok(Update::Fresh),
-                Verdict::Changes(changes) => {
-                    // Never from the answer's own revision: that of a `created` or `canceled` one is not ours.
-                    *next = changes.last().map_or(*next, |last| last.revision() + 1);
-                    return Ok(Update::Changes(changes));
-                }
-                Verdict::Canceled(why) => {
-                    return Err(Break { why, then: State::Unwatched { from: *next }, leave: Some(Arc::clone(member)) });
-                }
-                Verdict::HistoryLost(why) => return Err(Break { why, then: State::Unlisted, leave: None }),
-            }
+    async fn listen(&mut self, until: Instant) -> Came {
+        let Some((_, stream)) = &mut self.stream else { return self.broken(Fault::StreamEnded) };
+        let Ok(answer) = tokio::time::timeout_at(until.into(), stream.message()).await else { return Came::Silence };
+        match answer.map_err(Fault::of).and_then(|answer| answer.ok_or(Fault::StreamEnded)) {
+            Ok(answer) => Came::Answer(Answer::from(&answer)),
+            Err(fault) => self.broken(fault),
         }
     }
+
+    async fn ask_progress(&mut self) -> Came {
+        let asked = match &mut self.stream {
+            Some((_, stream)) => stream.request_progress().await.map_err(|_| Fault::StreamEnded),
+            None => Err(Fault::StreamEnded),
+        };
+        asked.map_or_else(|fault| self.broken(fault), |()| Came::Asked)
+    }
+
+    async fn read_revision(&self, within: Duration) -> Came {
+        let (key, options) = (self.keys.name().to_owned(), GetOptions::new().with_count_only());
+        let read = self.etcd.bounded(self.doing(), within, |member| {
+            let mut kv = member.kv.clone();
+            async move { kv.get(key, Some(options)).await }
+        });
+        match read.await {
+            Ok(answer) => {
+                let header = answer.header();
+                let revision = header.map_or(0, ResponseHeader::revision);
+                Came::Revision { revision, cluster_id: header.map_or(0, ResponseHeader::cluster_id) }
+            }
+            Err(error) => Came::Broken { why: error.chain(), leave: false },
+        }
+    }
+
+    async fn leave(&mut self) -> Came {
+        if let Some((member, _)) = self.stream.take() {
+            self.etcd.leave(&member).await;
+        }
+        Came::Left
+    }
+
+    fn broken(&self, fault: Fault) -> Came {
+        let (leave, member) = (fault.is_the_members(), self.stream.as_ref().map(|(member, _)| member));
+        let endpoint = member.map_or_else(|| self.etcd.endpoint(), |member| member.endpoint.clone());
+        let error = EtcdError { doing: self.doing().into(), endpoint, fault };
+        Came::Broken { why: error.chain(), leave }
+    }
+
+    fn doing(&self) -> String {
+        format!("watch '{}'", self.keys.name())
+    }
 }
 
-/// What an answer of a watch means.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Nothing,
-    Fresh,
-    Changes(Vec<Change>),
-    Canceled(String),
-    HistoryLost(String),
+impl Etcd {
+    /// All of these keys, by one linearizable read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fault`] has them.
+    pub async fn list(&self, keys: &Keys) -> Result<Listed, EtcdError> {
+        self.list_with(keys, GetOptions::new()).await
+    }
+
+    /// The same without the values.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fault`] has them.
+    pub async fn list_keys(&self, keys: &Keys) -> Result<Listed, EtcdError> {
+        self.list_with(keys, GetOptions::new().with_keys_only()).await
+    }
+
+    async fn list_with(&self, keys: &Keys, options: GetOptions) -> Result<Listed, EtcdError> {
+        let options = match keys {
+            Keys::One(_) => options,
+            Keys::Prefix(_) => options.with_prefix(),
+        };
+        let answer = self.get(format!("list '{}'", keys.name()), keys.name(), Some(options)).await?;
+        Ok(Listed {
+            entries: answer.kvs().iter().map(Stored::from).collect(),
+            revision: answer.header().map_or(0, ResponseHeader::revision),
+            cluster_id: answer.header().map_or(0, ResponseHeader::cluster_id),
+        })
+    }
 }
 
-fn judge(answer: &WatchResponse, next: i64, cluster_id: u64) -> Verdict {
-    if answer.compact_revision() != 0 {
-        let compacted = answer.compact_revision();
-        return Verdict::HistoryLost(format!("etcd has compacted its history up to {compacted}, past {next}"));
-    }
-    if answer.canceled() {
-        return Verdict::Canceled(format!("etcd has cancelled the watch: {}", answer.cancel_reason()));
-    }
-    if answer.created() {
-        // Its revision is that of a member which may lag behind the one that gave the list.
-        return Verdict::Nothing;
-    }
-    let (revision, cluster) = answer.header().map_or((0, 0), |header| (header.revision(), header.cluster_id()));
-    if cluster != cluster_id {
-        return Verdict::HistoryLost("this etcd is another cluster than before".to_owned());
-    }
-    if revision + 1 < next {
-        return Verdict::HistoryLost(format!("etcd's revision went backwards, from {} to {revision}", next - 1));
-    }
-    let changes: Vec<_> = answer.events().iter().filter_map(change).collect();
-    if changes.is_empty() { Verdict::Fresh } else { Verdict::Changes(changes) }
-}
-
+/// Neither kind of event has its former value looked at: it can be missing after a compaction.
 fn change(event: &etcd_client::Event) -> Option<Change> {
     let stored = event.kv()?;
     Some(match event.event_type() {
         EventType::Put => Change::Put(Stored::from(stored)),
         EventType::Delete => Change::Delete(stored.key().to_vec(), stored.mod_revision()),
     })
-}
-
-/// The stream's next answer. A silent one is asked for a sign of life: an HTTP/2 ping does not notice that a member is cut
-/// off from its cluster.
-async fn hear(stream: &mut WatchStream, patience: Patience) -> Result<WatchResponse, Fault> {
-    let answer = match tokio::time::timeout(patience.ask_after, stream.message()).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            stream.request_progress().await.map_err(|_| Fault::StreamEnded)?;
-            let answer = tokio::time::timeout(patience.answer_within, stream.message()).await;
-            answer.map_err(|_| Fault::NoAnswer(patience.answer_within))?
-        }
-    };
-    answer.map_err(Fault::of)?.ok_or(Fault::StreamEnded)
-}
-
-fn pause(failures: u32) -> Duration {
-    let longest = FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LAST_PAUSE);
-    longest.mul_f64(1.0 - fastrand::f64() / 2.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_grow_to_a_limit() {
-        for failures in 1..100 {
-            let pause = pause(failures);
-            assert!(pause >= FIRST_PAUSE / 2 && pause <= LAST_PAUSE, "{failures}: {pause:?}");
-        }
-        assert!(pause(30) >= LAST_PAUSE / 2);
-    }
 }

@@ -29,7 +29,7 @@ pub(super) fn follow(watch: Watch, role: Role, prefix: String) -> impl Stream<It
 async fn run(mut watch: Watch, role: Role, prefix: String, events: mpsc::Sender<MetadataEvent>) {
     loop {
         let waiting = match watch.next().await {
-            Update::Table { entries, revision } => {
+            Update::Table { entries, revision, .. } => {
                 let entries = entries.into_iter().filter_map(|stored| relative(&prefix, stored)).collect();
                 vec![MetadataEvent::Table(Range { entries, revision })]
             }

@@ -276,7 +276,7 @@ impl Leftover {
 async fn watch_key(mut watch: Watch, seen: watch::Sender<Option<Reading>>) {
     loop {
         let reading = match watch.next().await {
-            Update::Table { entries, revision } => Reading { found: entries.first().map(Found::from), revision },
+            Update::Table { entries, revision, .. } => Reading { found: entries.first().map(Found::from), revision },
             Update::Changes(changes) => match changes.last() {
                 Some(Change::Put(stored)) => {
                     Reading { found: Some(Found::from(stored)), revision: stored.mod_revision }

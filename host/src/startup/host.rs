@@ -139,7 +139,7 @@ impl Host {
         tracing::info!(%cluster, %server_id, boot_id, etcd = etcd.endpoint(), roles = names.join(","), "this host");
 
         let parts = Arc::new(Parts {
-            discovery: Discovery::new(etcd.clone(), &config.discovery),
+            discovery: Discovery::with_ttl(etcd.clone(), &config.discovery, config.session.ttl),
             own: Arc::new(Own { cluster, server_id, boot_id }),
             served: Served::new(opened.iter().map(|member| (member.role.clone(), member.lifecycle.watch()))),
             config,
