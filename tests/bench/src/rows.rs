@@ -6,6 +6,7 @@ mod first_table;
 mod memory;
 mod publication;
 mod sessions;
+mod stamps;
 
 use crate::row::Subject;
 

@@ -4,13 +4,13 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use componenthost::cluster::{Keys, PeerTable};
+use componenthost::discovery::Discovery;
 use componenthost::discovery::table::Table;
-use componenthost::etcd::watch::{Change, Stored};
+use componenthost::etcd::watch::Change;
 use tests::etcd::Etcd;
-use tokio::sync::watch;
 
-use super::sessions::{MANY, Sessions, record, role, server_id, until_revision};
+use super::sessions::{MANY, Sessions, filled, stored, until_revision};
+use super::stamps::{Stamps, seconds_between};
 use crate::interval::median;
 use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
 
@@ -30,18 +30,15 @@ async fn measure(effort: Effort) -> Vec<Row> {
 
 async fn put_to_published(effort: Effort) -> Row {
     let etcd = Etcd::start().await;
-    let (mut many, mut few) = (Sessions::of(&etcd, MANY).await, Sessions::of(&etcd, FEW).await);
-    let ((_one, mut many_table), (_other, mut few_table)) = (many.follow(), few.follow());
-    until_revision(&mut many_table, 1).await;
-    until_revision(&mut few_table, 1).await;
+    let (mut many, mut few) = (Side::of(&etcd, MANY).await, Side::of(&etcd, FEW).await);
     let (rounds, events) = (effort.pick(10, 30), effort.pick(50, 200));
     let mut pairs = Vec::new();
     for round in 0..=rounds {
         let (mut ours, mut baseline) = (Vec::new(), Vec::new());
         for event in 0..events {
             let number = round * events + event;
-            ours.push(published_after(&mut many, &mut many_table, number).await);
-            baseline.push(published_after(&mut few, &mut few_table, number).await);
+            ours.push(many.published_after(number).await);
+            baseline.push(few.published_after(number).await);
         }
         if round > 0 {
             pairs.push((median(&ours), median(&baseline)));
@@ -51,10 +48,26 @@ async fn put_to_published(effort: Effort) -> Row {
     Row::compared("event: put to published", Unit::Seconds, &pairs, Target::RatioAtMost(1.2), counts)
 }
 
-async fn published_after(sessions: &mut Sessions, table: &mut watch::Receiver<Arc<PeerTable>>, number: usize) -> f64 {
-    let begin = Instant::now();
-    let revision = sessions.put(number % FEW + 1, number).await;
-    (until_revision(table, revision).await - begin).as_secs_f64()
+/// Sessions that are followed.
+struct Side {
+    sessions: Sessions,
+    published: Stamps,
+    _discovery: Discovery,
+}
+
+impl Side {
+    async fn of(etcd: &Etcd, count: usize) -> Self {
+        let sessions = Sessions::of(etcd, count).await;
+        let (discovery, mut table) = sessions.follow();
+        until_revision(&mut table, 1).await;
+        Self { sessions, published: Stamps::of_tables(table), _discovery: discovery }
+    }
+
+    async fn published_after(&mut self, number: usize) -> f64 {
+        let begin = Instant::now();
+        let revision = self.sessions.put(number % FEW + 1, number).await;
+        seconds_between(begin, self.published.at(revision).await)
+    }
 }
 
 /// Without etcd: what the table's own part costs.
@@ -79,14 +92,6 @@ fn change_alone(effort: Effort) -> Row {
     Row::compared("event: the table alone", Unit::Seconds, &pairs, Target::None, counts)
 }
 
-fn filled(count: usize) -> Table {
-    let mut table = Table::new(role(), keys());
-    let all: Vec<_> = (1..=count).map(|id| stored(id, 0, i64::try_from(id).expect("a small number"))).collect();
-    table.replace(&all, i64::try_from(count).expect("a small number"), Instant::now());
-    assert_eq!(table.published().sessions.size(), count);
-    table
-}
-
 fn changed_in(table: &mut Table, change: &Change) -> f64 {
     // As a reader has it who has not let go of the last table yet.
     let held = Arc::clone(table.published());
@@ -95,14 +100,4 @@ fn changed_in(table: &mut Table, change: &Change) -> f64 {
     let took = begin.elapsed().as_secs_f64();
     assert!(table.published().revision > held.revision);
     took
-}
-
-fn keys() -> Keys {
-    Keys::new("bench", "meta")
-}
-
-fn stored(id: usize, round: usize, revision: i64) -> Stored {
-    let value = serde_json::to_vec(&record(id, round, 5)).expect("a record is JSON");
-    let key = keys().member_session(&role(), server_id(id)).into_bytes();
-    Stored { key, value, create_revision: 1, mod_revision: revision, lease_id: 5 }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
+use componenthost::discovery::table::Table;
 use etcd_client::GetOptions;
 use tests::etcd::Etcd;
 
-use super::sessions::{MANY, Sessions, until_revision};
+use super::sessions::{MANY, Sessions, all_stored, keys, role, until_revision};
 use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
 
 /// The subject.
@@ -37,16 +38,32 @@ async fn measure(effort: Effort) -> Vec<Row> {
         }
     }
     let counts = format!("{rounds} pairs of {MANY} sessions, one pair of warm-up");
-    vec![Row::compared("first table", Unit::Seconds, &pairs, Target::RatioAtMost(2.0), counts)]
+    vec![
+        Row::compared("first table", Unit::Seconds, &pairs, Target::RatioAtMost(2.0), counts.clone()),
+        Row::alone("first table: the table alone", Unit::Seconds, &table_alone(rounds), Target::None, counts),
+    ]
+}
+
+/// What reading the values and making the table takes, without any etcd.
+fn table_alone(rounds: usize) -> Vec<f64> {
+    let all = all_stored(MANY);
+    let measure = |_| {
+        let mut table = Table::new(role(), keys());
+        let begin = Instant::now();
+        table.replace(&all, 1, begin);
+        begin.elapsed().as_secs_f64()
+    };
+    (0..=rounds).map(measure).skip(1).collect()
 }
 
 async fn first_table(sessions: &Sessions) -> f64 {
     let begin = Instant::now();
     let (discovery, mut table) = sessions.follow();
-    let published = until_revision(&mut table, 1).await;
+    until_revision(&mut table, 1).await;
+    let took = begin.elapsed();
     assert_eq!(table.borrow().sessions.size(), MANY);
     discovery.stop().await;
-    (published - begin).as_secs_f64()
+    took.as_secs_f64()
 }
 
 async fn bare_list(sessions: &Sessions) -> f64 {

@@ -1,11 +1,10 @@
 //! How long after a bare watcher of etcd has an event the table with it is published.
 
-use std::time::Instant;
-
-use etcd_client::{WatchOptions, WatchStream};
+use etcd_client::WatchOptions;
 use tests::etcd::Etcd;
 
 use super::sessions::{Sessions, until_revision};
+use super::stamps::{Stamps, seconds_between};
 use crate::interval::{median, quantile};
 use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
 
@@ -25,7 +24,8 @@ async fn measure(effort: Effort) -> Vec<Row> {
     let (_discovery, mut table) = sessions.follow();
     until_revision(&mut table, 1).await;
     let options = WatchOptions::new().with_prefix();
-    let mut bare = etcd.client().await.watch(sessions.prefix(), Some(options)).await.expect("etcd lets watch");
+    let bare = etcd.client().await.watch(sessions.prefix(), Some(options)).await.expect("etcd lets watch");
+    let (mut received, mut published) = (Stamps::of_watch(bare), Stamps::of_tables(table));
     let (rounds, events) = (effort.pick(5, 20), effort.pick(100, 500));
     let (mut medians, mut tails) = (Vec::new(), Vec::new());
     // The first round is the warm-up.
@@ -33,9 +33,7 @@ async fn measure(effort: Effort) -> Vec<Row> {
         let mut delays = Vec::new();
         for event in 0..events {
             let revision = sessions.put(event % SESSIONS + 1, round * events + event).await;
-            let (received, published) =
-                tokio::join!(until_received(&mut bare, revision), until_revision(&mut table, revision));
-            delays.push(seconds_between(received, published));
+            delays.push(seconds_between(received.at(revision).await, published.at(revision).await));
         }
         if round > 0 {
             medians.push(median(&delays));
@@ -47,20 +45,4 @@ async fn measure(effort: Effort) -> Vec<Row> {
         Row::alone("publication: median", Unit::Seconds, &medians, Target::AtMost(0.001), counts.clone()),
         Row::alone("publication: 99 of 100", Unit::Seconds, &tails, Target::None, counts),
     ]
-}
-
-/// When the bare watcher had the event of this revision.
-async fn until_received(bare: &mut WatchStream, revision: i64) -> Instant {
-    loop {
-        let answer = bare.message().await.expect("the watch goes on").expect("the watch goes on");
-        let now = Instant::now();
-        if answer.events().iter().filter_map(|event| event.kv()).any(|stored| stored.mod_revision() >= revision) {
-            return now;
-        }
-    }
-}
-
-/// Less than zero where the second came first.
-fn seconds_between(first: Instant, second: Instant) -> f64 {
-    second.saturating_duration_since(first).as_secs_f64() - first.saturating_duration_since(second).as_secs_f64()
 }

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use componenthost::cluster::{PeerTable, Record};
+use componenthost::cluster::{Keys, PeerTable, Record};
+use componenthost::discovery::table::Table;
 use componenthost::discovery::{Discovery, DiscoveryConfig};
 use componenthost::etcd::Etcd as Registry;
+use componenthost::etcd::watch::Stored;
 use etcd_client::{Client, PutOptions, Txn, TxnOp};
+use futures_util::StreamExt;
 use plugin_api::identity::{Role, ServerId};
 use tests::etcd::Etcd;
 use tokio::sync::watch;
@@ -17,7 +20,7 @@ pub const MANY: usize = 10_000;
 /// Longer than a run.
 const LEASE: i64 = 3600;
 
-/// etcd takes so many puts in one transaction.
+/// So many leases are asked for at the same time, and so many puts are in one transaction: etcd takes no more.
 const AT_ONCE: usize = 100;
 
 /// Whatever is waited for comes within this time.
@@ -27,16 +30,21 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Sessions {
     pub client: Client,
     pub registry: Registry,
-    lease_id: i64,
+    /// Each session has its own, by its id.
+    leases: Vec<i64>,
 }
 
 impl Sessions {
     /// So many, with the ids from 1.
     pub async fn of(etcd: &Etcd, count: usize) -> Self {
         let registry = etcd.registry().await;
-        let mut client = etcd.client().await;
-        let lease_id = client.lease_grant(LEASE, None).await.expect("etcd grants a lease").id();
-        let mut sessions = Self { client, registry, lease_id };
+        let client = etcd.client().await;
+        let grants = (0..=count).map(|_| {
+            let mut lease = client.lease_client();
+            async move { lease.grant(LEASE, None).await.expect("etcd grants a lease").id() }
+        });
+        let leases = futures_util::stream::iter(grants).buffer_unordered(AT_ONCE).collect().await;
+        let mut sessions = Self { client, registry, leases };
         let ids: Vec<_> = (1..=count).collect();
         for some in ids.chunks(AT_ONCE) {
             let puts: Vec<_> = some.iter().map(|id| sessions.operation(*id, 0)).collect();
@@ -47,7 +55,7 @@ impl Sessions {
 
     /// Puts a session again, with another value each `round`; gives the revision.
     pub async fn put(&mut self, id: usize, round: usize) -> i64 {
-        let put = self.client.put(self.key(id), self.value(id, round), Some(self.options())).await;
+        let put = self.client.put(self.key(id), self.value(id, round), Some(self.options(id))).await;
         put.expect("etcd takes a put").header().expect("each answer has a header").revision()
     }
 
@@ -64,11 +72,11 @@ impl Sessions {
     }
 
     fn operation(&self, id: usize, round: usize) -> TxnOp {
-        TxnOp::put(self.key(id), self.value(id, round), Some(self.options()))
+        TxnOp::put(self.key(id), self.value(id, round), Some(self.options(id)))
     }
 
-    fn options(&self) -> PutOptions {
-        PutOptions::new().with_lease(self.lease_id)
+    fn options(&self, id: usize) -> PutOptions {
+        PutOptions::new().with_lease(self.leases[id])
     }
 
     fn key(&self, id: usize) -> String {
@@ -76,7 +84,7 @@ impl Sessions {
     }
 
     fn value(&self, id: usize, round: usize) -> Vec<u8> {
-        serde_json::to_vec(&record(id, round, self.lease_id)).expect("a record is JSON")
+        serde_json::to_vec(&record(id, round, self.leases[id])).expect("a record is JSON")
     }
 }
 
@@ -105,13 +113,37 @@ pub fn record(id: usize, round: usize, lease_id: i64) -> Record {
     }
 }
 
-/// Waits until the table is of this revision at least, and gives the time at which that was seen.
+/// Waits until the table is of this revision at least.
 ///
 /// # Panics
 ///
 /// Where that takes very long.
-pub async fn until_revision(table: &mut watch::Receiver<Arc<PeerTable>>, revision: i64) -> Instant {
+pub async fn until_revision(table: &mut watch::Receiver<Arc<PeerTable>>, revision: i64) {
     let there = table.wait_for(|table| table.revision >= revision);
     tokio::time::timeout(LIMIT, there).await.expect("the table comes").expect("the role is followed");
-    Instant::now()
+}
+
+/// A table that has so many, without any etcd.
+pub fn filled(count: usize) -> Table {
+    let mut table = Table::new(role(), keys());
+    table.replace(&all_stored(count), i64::try_from(count).expect("a small number"), Instant::now());
+    assert_eq!(table.published().sessions.size(), count);
+    table
+}
+
+/// So many sessions as etcd lists them.
+pub fn all_stored(count: usize) -> Vec<Stored> {
+    (1..=count).map(|id| stored(id, 0, i64::try_from(id).expect("a small number"))).collect()
+}
+
+/// A session's key as etcd has it.
+pub fn stored(id: usize, round: usize, revision: i64) -> Stored {
+    let value = serde_json::to_vec(&record(id, round, 5)).expect("a record is JSON");
+    let key = keys().member_session(&role(), server_id(id)).into_bytes();
+    Stored { key, value, create_revision: 1, mod_revision: revision, lease_id: 5 }
+}
+
+/// The keys of that table.
+pub fn keys() -> Keys {
+    Keys::new("bench", "meta")
 }
