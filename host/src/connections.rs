@@ -21,6 +21,7 @@ mod goaway;
 mod link;
 mod overview;
 pub mod peer;
+mod places;
 mod refusal;
 
 use std::collections::BTreeMap;
@@ -243,7 +244,7 @@ impl ConnectionManager {
     }
 
     fn follow(&self, role: Role, table: watch::Receiver<Arc<PeerTable>>) -> FollowedRole {
-        let followed = Arc::new(Followed::new(role));
+        let followed = Arc::new(Followed::new(role, table.clone()));
         // Not a child of the host's token: calls must see the stop of their dependency before the cut of their peer.
         let stop = CancellationToken::new();
         let (tables, replaced) = mpsc::unbounded_channel();

@@ -83,6 +83,10 @@ pub struct Peer {
     pub labels: BTreeMap<String, String>,
     /// It waits for the active one of its role to go; it is given no calls.
     pub standby: bool,
+    /// etcd's last list missed it together with most of its role, so that etcd is doubted: it counts as live while it
+    /// answers, for one TTL at most.
+    #[serde(default)]
+    pub suspect: bool,
     /// How its session stands.
     pub session: PeerSession,
     /// How the link to it stands.
@@ -128,16 +132,16 @@ pub enum PeerChange {
     },
     /// The peer has said that it will stop; it still works.
     Stopping(Peer),
-    /// Another process has taken the peer's place.
+    /// Another process has taken the peer's place. Of a coordinator that was killed its end comes first, as `Offline`.
     Replaced {
         /// Who was there.
         old: Peer,
-        /// Who is there now.
+        /// Who is there now. One that was in standby can be called already, where its link is ready; else `Online` follows.
         new: Peer,
     },
     /// The same process has registered again; links and calls are untouched.
     Reregistered(Peer),
-    /// Its version or labels have changed, or its standby has ended.
+    /// Its version or labels have changed, or it is a suspect, or its standby has begun or ended.
     Updated(Peer),
     /// Three windows of tries have failed. It comes back by itself when etcd tells of it again.
     GivenUp {

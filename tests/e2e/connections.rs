@@ -1,6 +1,9 @@
 //! The host's connections, without etcd: tables that are fed by hand, and small real servers on loopback.
 
 mod fake;
+mod stale;
+mod suspects;
+mod takeover;
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;

@@ -266,3 +266,98 @@ async fn a_stopped_discovery_ends_its_watches() {
     tokio::time::timeout(LIMIT, peers.discovery.stop()).await.expect("it ends");
     assert!(peers.table.changed().await.is_err());
 }
+
+/// Waits until what people can see is as asked for.
+async fn until_view(peers: &Followed<'_>, wanted: impl Fn(&FollowView) -> bool) -> FollowView {
+    tests::eventually(LIMIT, || async {
+        let view = peers.view();
+        let as_wanted = wanted(&view);
+        tests::holds(as_wanted, view.clone()).map(|()| view)
+    })
+    .await
+}
+
+/// Some nodes that are known.
+async fn known(peers: &mut Followed<'_>, ids: &[i64]) -> Vec<ForeignSession> {
+    let mut sessions = Vec::new();
+    for id in ids {
+        sessions.push(peers.put(&node(*id)).await);
+    }
+    peers.until_ids(ids).await;
+    sessions
+}
+
+#[tokio::test]
+async fn lists_find_nothing_wrong_with_a_table_that_changes() {
+    let mut peers = Followed::nodes_in(shared().await).await;
+    let looking = DiscoveryConfig { reconcile_every: Duration::from_millis(100), ..quick() };
+    peers.discovery = Discovery::with_ttl(peers.registry.clone(), &looking, TTL);
+    peers.table = peers.discovery.follow(&role());
+    peers.until_ids(&[]).await;
+    let mut id = 0;
+    while peers.view().reconciliations < 10 {
+        id += 1;
+        let session = peers.put(&node(id)).await;
+        peers.register_again(&session, &Record { stopping: true, ..node(id) }).await;
+        peers.delete(&session).await;
+    }
+    peers.until_ids(&[]).await;
+    let view = peers.view();
+    assert_eq!((view.corrections, view.restarts), (0, 0), "{view:?}");
+}
+
+#[tokio::test]
+async fn a_list_that_lost_most_of_a_role_leaves_suspects_for_one_ttl() {
+    let etcd = Etcd::start().await;
+    let mut peers = Followed::nodes_in(&etcd).await;
+    let sessions = known(&mut peers, &[1, 2, 3, 4]).await;
+    etcd.hide().await;
+    for session in &sessions[..3] {
+        peers.delete(session).await;
+    }
+    etcd.compact().await;
+    etcd.show().await;
+    let view = until_view(&peers, |view| !view.suspects.is_empty()).await;
+    assert_eq!((view.suspects, view.sessions), ([1, 2, 3].map(ServerId).to_vec(), 4));
+    peers.register_again(&sessions[0], &node(1)).await;
+    peers.until(|table| !table.sessions.get(&ServerId(1)).expect("it is kept").suspect).await;
+    peers.until_ids(&[1, 4]).await;
+}
+
+#[tokio::test]
+async fn an_etcd_that_lost_its_data_is_told_and_its_peers_are_suspects() {
+    let etcd = Etcd::start().await;
+    let mut peers = Followed::nodes_in(&etcd).await;
+    known(&mut peers, &[1, 2, 30]).await;
+    etcd.lose_all().await;
+    let view = until_view(&peers, |view| view.suspects.len() == 3).await;
+    assert_eq!((view.resets, view.sessions), (1, 3), "{view:?}");
+    assert_eq!(peers.discovery.highest_server_id(), ServerId(30));
+    peers.put(&node(2)).await;
+    let table = peers.until_ids(&[2]).await;
+    assert_eq!(as_in_etcd(&table), peers.in_etcd().await);
+}
+
+#[tokio::test]
+async fn a_table_is_stale_while_etcd_is_away_and_fresh_soon_after() {
+    let etcd = Etcd::start().await;
+    let mut peers = Followed::nodes_in(&etcd).await;
+    known(&mut peers, &[1]).await;
+    etcd.stop().await;
+    let view = until_view(&peers, |view| view.stale).await;
+    assert_eq!(view.sessions, 1, "the last table stays");
+    etcd.cont();
+    until_view(&peers, |view| !view.stale).await;
+}
+
+#[tokio::test]
+async fn another_cluster_in_etcds_place_is_told() {
+    let etcd = Etcd::start().await;
+    let mut peers = Followed::nodes_in(&etcd).await;
+    known(&mut peers, &[1]).await;
+    etcd.replace().await;
+    peers.put(&node(2)).await;
+    peers.until_ids(&[2]).await;
+    let view = peers.view();
+    assert_eq!(view.resets, 1, "{view:?}");
+}

@@ -47,8 +47,15 @@ impl Touched {
 
     /// This session is another than in the table before, or came, or went.
     pub fn push(&mut self, server_id: ServerId) {
+        if self.since == self.number {
+            return;
+        }
         self.latest.push_front_mut((self.number, server_id));
         self.length += 1;
+        if self.length > 3 * REMEMBERED {
+            // A table with so many changes, such as the first, is compared as a whole: to remember them costs more.
+            *self = Self { number: self.number, since: self.number, ..Self::default() };
+        }
     }
 
     /// What has changed since an earlier table, each as often as it changed, the last first; none where that is not
@@ -93,7 +100,7 @@ mod tests {
             now.push(ServerId(id));
             now.push(ServerId(-id));
             tables.push(now.clone());
-            assert!(now.length <= 2 * REMEMBERED + 2, "{}", now.length);
+            assert!(now.length <= 2 * REMEMBERED + 2 && now.length == now.latest.len(), "{}", now.length);
         }
         let mut told = 0;
         for earlier in &tables {
@@ -103,5 +110,18 @@ mod tests {
             told += 1;
         }
         assert!((REMEMBERED / 2 - 1..=REMEMBERED + 1).contains(&told), "{told}");
+    }
+
+    #[test]
+    fn a_table_with_very_many_changes_is_compared_as_a_whole() {
+        let first = Touched::default();
+        let mut now = first.clone();
+        now.begin();
+        (0..10_000).for_each(|id| now.push(ServerId(id)));
+        assert_eq!((changed(&now, &first), now.latest.len()), (None, 0));
+        let many = now.clone();
+        now.begin();
+        now.push(ServerId(7));
+        assert_eq!((changed(&now, &many), changed(&now, &first)), (Some(vec![7]), None));
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! The driver alone writes. A reader never waits for another and never holds the driver up.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use plugin_api::descriptor::Kind;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::peers::{Peer, PeerChange, PeerLink, PeerSession};
+use rpds::RedBlackTreeMapSync;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -34,13 +34,21 @@ pub(super) struct Followed {
 /// A role's peers as they are at one moment.
 #[derive(Clone)]
 pub(super) struct RoleView {
-    /// The table that it follows; of it only revision and age are used here.
+    /// The table that it was made of.
     pub table: Arc<PeerTable>,
+    /// Where the tables come from: the present one may have been confirmed since, which wakes nobody.
+    pub source: watch::Receiver<Arc<PeerTable>>,
     /// All peers that are in the table.
-    pub peers: BTreeMap<ServerId, Arc<PeerView>>,
+    pub peers: PeerViews,
     /// Those that have gone lately.
-    pub gone: BTreeMap<ServerId, Gone>,
+    pub gone: PeersGone,
 }
+
+/// Peers by server id. Views share what they have in common.
+pub(super) type PeerViews = RedBlackTreeMapSync<ServerId, Arc<PeerView>>;
+
+/// Peers that have gone lately, by server id.
+pub(super) type PeersGone = RedBlackTreeMapSync<ServerId, Gone>;
 
 /// One peer as it is at one moment.
 #[derive(Clone)]
@@ -76,9 +84,9 @@ pub(super) struct Gone {
 
 impl Followed {
     /// A role of which nothing is known yet.
-    pub fn new(role: Role) -> Self {
+    pub fn new(role: Role, source: watch::Receiver<Arc<PeerTable>>) -> Self {
         let table = Arc::new(PeerTable::unknown(role.clone()));
-        let view = RoleView { table, peers: BTreeMap::new(), gone: BTreeMap::new() };
+        let view = RoleView { table, source, peers: PeerViews::new_sync(), gone: PeersGone::new_sync() };
         Self {
             role,
             view: watch::Sender::new(Arc::new(view)),
@@ -126,6 +134,16 @@ impl Followed {
 }
 
 impl RoleView {
+    /// How old the table is now; none before the first list.
+    pub fn age(&self) -> Option<Duration> {
+        self.source.borrow().age()
+    }
+
+    /// Is the table older than it should be?
+    pub fn is_stale(&self) -> bool {
+        self.source.borrow().is_stale()
+    }
+
     /// The active holder of a coordinator role.
     pub fn active(&self) -> Option<&Arc<PeerView>> {
         let holders = || self.peers.values().filter(|peer| !peer.entry.standby);
@@ -183,6 +201,7 @@ pub(super) fn describe(role: &Role, entry: &PeerSessionEntry, session: PeerSessi
         version: entry.record.version.clone(),
         labels: entry.record.server_labels.clone(),
         standby: entry.standby,
+        suspect: entry.suspect,
         session,
         link,
         registration: entry.registration,

@@ -112,6 +112,23 @@ pub async fn ask_again(opened: Opened, expected: Expected, delay: Duration, conf
         .unwrap_or_else(|_| Dialled::Failed(format!("it did not say again who it is within {limit:?}")))
 }
 
+/// Asks over a link that is proved whether the peer is still there.
+///
+/// # Errors
+///
+/// Why it is not, for people.
+pub async fn ask_whether_there(link: Arc<Link>, expected: Expected, limit: Duration) -> Result<(), String> {
+    let mut client = HostClient::new(LinkService(link));
+    let request = GetIdentityRequest { wait_ms: 0, role: expected.role.to_string() };
+    match tokio::time::timeout(limit, client.get_identity(request)).await {
+        Ok(Ok(answer)) => standing(&expected, answer.get_ref()).map(|_| ()),
+        // A foreign server that cannot say who it is has answered all the same.
+        Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(()),
+        Ok(Err(status)) => Err(format!("it does not say who it is: {:?}: {}", status.code(), status.message())),
+        Err(_) => Err(format!("it did not say who it is within {limit:?}")),
+    }
+}
+
 async fn prove(mut opened: Opened, expected: &Expected, hold: Duration) -> Dialled {
     let mut client = HostClient::new(LinkService(Arc::clone(&opened.link)));
     let wait_ms = i64::try_from(hold.as_millis()).unwrap_or(i64::MAX);

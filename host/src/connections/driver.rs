@@ -4,7 +4,7 @@
 //! their own, so that no peer holds up another.
 //! Longer than most files, because every input of the one task is handled beside its neighbours.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,14 +16,18 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::ConnectionsConfig;
-use super::dependency::{Followed, Gone, PeerShared, PeerView, RoleView, describe};
+use super::dependency::{Followed, Gone, PeerShared, PeerView, PeerViews, PeersGone, RoleView, describe};
 use super::dial::{self, Dialled, Expected, Opened};
 use super::link::{Ended, Link};
-use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Told};
+use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Session, Told};
+use super::places::Places;
 use crate::cluster::{PeerSessionEntry, PeerTable};
 
 /// How many peers that have gone are remembered, so that a call to one of them is told so.
 const REMEMBERED: usize = 1024;
+
+/// How long a suspect may take to say that it is there.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What all drivers of a host share.
 #[derive(Clone)]
@@ -45,7 +49,12 @@ pub(super) struct Driver {
     peers: BTreeMap<ServerId, Tracked>,
     /// Those whose session went after it said that it was stopping, and whose calls drain.
     leaving: BTreeMap<Incarnation, Tracked>,
-    gone: BTreeMap<ServerId, Gone>,
+    gone: PeersGone,
+    places: Places,
+    /// What was published, and is changed where peers have changed.
+    views: PeerViews,
+    /// When peers are due; each is in here at most once.
+    timers: BTreeSet<(Instant, ServerId)>,
     incarnations: Incarnation,
     hands: Hands,
 }
@@ -67,7 +76,8 @@ struct Tracked {
     /// Over which a peer that is not to be called yet is asked again.
     unproved: Option<Opened>,
     told_online: bool,
-    view: Option<Arc<PeerView>>,
+    /// Its place among the timers.
+    timer: Option<Instant>,
 }
 
 /// What a driver does for its peers.
@@ -77,6 +87,10 @@ struct Hands {
     work: JoinSet<Report>,
     /// To be published with the next view.
     changes: Vec<PeerChange>,
+    /// Peers whose view or timer may have changed since the last one.
+    dirty: BTreeSet<ServerId>,
+    /// Who held an exclusive role last, and holds it no more; until another does.
+    departed: Option<Peer>,
     /// To be cancelled after the next view.
     cuts: Vec<CancellationToken>,
 }
@@ -91,6 +105,7 @@ struct Report {
 enum Finding {
     Dialled(u64, Dialled),
     LinkEnded(u64, Ended),
+    Probed(u64, Result<(), String>),
 }
 
 impl Driver {
@@ -107,13 +122,18 @@ impl Driver {
                 role: followed.role.clone(),
                 work: JoinSet::new(),
                 changes: Vec::new(),
+                dirty: BTreeSet::new(),
+                departed: None,
                 cuts: Vec::new(),
             },
             followed,
             table,
             peers: BTreeMap::new(),
             leaving: BTreeMap::new(),
-            gone: BTreeMap::new(),
+            gone: PeersGone::new_sync(),
+            places: Places::default(),
+            views: PeerViews::new_sync(),
+            timers: BTreeSet::new(),
             incarnations: 0,
             stop,
         }
@@ -122,7 +142,7 @@ impl Driver {
     /// Takes the table as it is, and begins to dial: once, before [`Driver::run`], so that no call is told that nothing
     /// is known.
     pub fn begin(&mut self) {
-        self.follow();
+        self.follow_anew();
         self.publish();
     }
 
@@ -142,7 +162,7 @@ impl Driver {
                 Some(table) = tables.recv() => {
                     self.table = table;
                     table_lives = true;
-                    self.follow();
+                    self.follow_anew();
                 }
                 Some(report) = self.hands.work.join_next() => self.take(report),
                 () = sleep_until(due) => self.fire(),
@@ -156,12 +176,19 @@ impl Driver {
     }
 
     fn due(&self) -> Option<Instant> {
-        self.peers.values().chain(self.leaving.values()).filter_map(|peer| peer.state.due()).min()
+        let first = self.timers.first().map(|(due, _)| *due);
+        self.leaving.values().filter_map(|peer| peer.state.due()).chain(first).min()
     }
 
     fn fire(&mut self) {
         let now = Instant::now();
-        for peer in self.peers.values_mut().chain(self.leaving.values_mut()) {
+        let due: Vec<ServerId> = self.timers.iter().take_while(|(due, _)| *due <= now).map(|(_, id)| *id).collect();
+        for server_id in due {
+            if let Some(peer) = self.peers.get_mut(&server_id) {
+                self.hands.drive(peer, Input::Due);
+            }
+        }
+        for peer in self.leaving.values_mut() {
             if peer.state.due().is_some_and(|due| due <= now) {
                 self.hands.drive(peer, Input::Due);
             }
@@ -169,23 +196,87 @@ impl Driver {
         self.leaving.retain(|_, peer| peer.state.link != LinkState::Closed);
     }
 
-    /// Takes the difference between the table and what is tracked.
+    /// Takes the difference between the table and the one before: of those that it says it has changed.
     fn follow(&mut self) {
         let table = Arc::clone(&self.table.borrow_and_update());
-        self.current = Arc::clone(&table);
+        let Some(touched) = table.touched.since(&self.current.touched) else { return self.follow_all(table) };
+        let touched: BTreeSet<ServerId> = touched.collect();
+        for server_id in &touched {
+            self.places.take(*server_id, &self.current, &table);
+        }
+        self.compare(&table, &touched);
+    }
+
+    /// Takes a table that may have nothing to do with the one before.
+    fn follow_anew(&mut self) {
+        let table = Arc::clone(&self.table.borrow_and_update());
+        self.follow_all(table);
+    }
+
+    fn follow_all(&mut self, table: Arc<PeerTable>) {
+        self.places = Places::of(&table);
+        let all = self.peers.keys().chain(table.sessions.keys()).copied().collect();
+        self.compare(&table, &all);
+    }
+
+    fn compare(&mut self, table: &Arc<PeerTable>, touched: &BTreeSet<ServerId>) {
+        self.current = Arc::clone(table);
         let stays = |id: &ServerId, peer: &Tracked| {
             table.sessions.get(id).is_some_and(|entry| entry.appeared == peer.entry.appeared)
         };
-        let left: Vec<ServerId> = self.peers.iter().filter(|(id, peer)| !stays(id, peer)).map(|(id, _)| *id).collect();
-        for server_id in left {
-            self.remove(server_id, &table);
-        }
-        for (server_id, entry) in &table.sessions {
-            match self.peers.get_mut(server_id) {
-                Some(peer) if peer.entry != *entry => self.hands.update(peer, entry),
-                Some(_) => {}
-                None => self.add(*server_id, entry),
+        for server_id in touched {
+            if self.peers.get(server_id).is_some_and(|peer| !stays(server_id, peer)) {
+                self.remove(*server_id, table);
             }
+        }
+        let there = || touched.iter().filter_map(|id| table.sessions.get(id).map(|entry| (*id, entry)));
+        // Who steps down comes before who takes its place.
+        let (standbys, others): (Vec<_>, Vec<_>) = there().partition(|(_, entry)| entry.standby);
+        for (server_id, entry) in standbys.into_iter().chain(others) {
+            match self.peers.get_mut(&server_id) {
+                Some(peer) if peer.entry != *entry => {
+                    let replaced = self.hands.update(peer, entry, table);
+                    if let Some(gone) = replaced.and_then(|replaced| self.gone.get_mut(&replaced)) {
+                        gone.departure = Departure::Replaced;
+                    }
+                }
+                Some(_) => {}
+                // Nothing speaks for a suspect to which there is no link.
+                None if entry.suspect => {}
+                None => self.add(server_id, entry),
+            }
+            self.settle(server_id);
+        }
+    }
+
+    /// A suspect that was let go has gone, though the table still has it.
+    fn settle(&mut self, server_id: ServerId) {
+        let gone = |peer: &Tracked| matches!(peer.state.session, Session::Gone(_));
+        if !self.peers.get(&server_id).is_some_and(gone) {
+            return;
+        }
+        if let Some(peer) = self.peers.remove(&server_id) {
+            self.bury(server_id, Departure::Deleted);
+            self.leave(peer);
+        }
+    }
+
+    /// Its calls may still drain.
+    fn leave(&mut self, peer: Tracked) {
+        if let Some(timer) = peer.timer {
+            self.timers.remove(&(timer, peer.entry.server_id()));
+        }
+        self.hands.dirty.insert(peer.entry.server_id());
+        if peer.state.link != LinkState::Closed {
+            self.leaving.insert(peer.incarnation, peer);
+        }
+    }
+
+    fn bury(&mut self, server_id: ServerId, departure: Departure) {
+        self.gone.insert_mut(server_id, Gone { departure, since: Instant::now() });
+        while self.gone.size() > REMEMBERED {
+            let Some(oldest) = self.gone.iter().min_by_key(|(_, gone)| gone.since).map(|(id, _)| *id) else { break };
+            self.gone.remove_mut(&oldest);
         }
     }
 
@@ -203,9 +294,13 @@ impl Driver {
             dial: None,
             unproved: None,
             told_online: false,
-            view: None,
+            timer: None,
         };
-        if self.gone.remove(&server_id).is_some() {
+        self.hands.dirty.insert(server_id);
+        if entry.record.exclusive && !entry.standby {
+            self.hands.departed = None;
+        }
+        if self.gone.remove_mut(&server_id) {
             self.hands.changes.push(PeerChange::Reregistered(peer.describe(&self.hands.role)));
         }
         self.hands.act(&mut peer, Action::Dial);
@@ -214,27 +309,40 @@ impl Driver {
 
     fn remove(&mut self, server_id: ServerId, table: &PeerTable) {
         let Some(mut peer) = self.peers.remove(&server_id) else { return };
-        let successor = successor(&peer.entry, table);
+        let successor = self.successor(&peer.entry, table);
         let departure = if successor.is_some() { Departure::Replaced } else { Departure::Deleted };
-        self.gone.insert(server_id, Gone { departure, since: Instant::now() });
-        while self.gone.len() > REMEMBERED {
-            let Some(oldest) = self.gone.iter().min_by_key(|(_, gone)| gone.since).map(|(id, _)| *id) else { break };
-            self.gone.remove(&oldest);
-        }
+        self.bury(server_id, departure);
         let told = self.hands.changes.len();
         self.hands.drive(&mut peer, Input::Deleted(departure));
+        let old = peer.describe(&self.followed.role);
+        if peer.entry.record.exclusive && !peer.entry.standby {
+            self.hands.departed = Some(old.clone());
+        }
         if let Some(successor) = successor {
-            let tracked = self.peers.get(&successor.server_id());
-            let link = tracked.map_or(PeerLink::Connecting, |tracked| tracked.state.link.kind());
-            let new = describe(&self.followed.role, successor, PeerSession::Live, link);
-            let old = peer.describe(&self.followed.role);
             // One event says both: that the old one has gone, and who is there instead.
             self.hands.changes.truncate(told);
-            self.hands.changes.push(PeerChange::Replaced { old, new });
+            let tracked = self.peers.get(&successor.server_id());
+            // One that was in standby is told of when its own change is taken.
+            if !tracked.is_some_and(|tracked| tracked.entry.standby) {
+                let link = tracked.map_or(PeerLink::Connecting, |tracked| tracked.state.link.kind());
+                let new = describe(&self.followed.role, successor, PeerSession::Live, link);
+                self.hands.departed = None;
+                self.hands.changes.push(PeerChange::Replaced { old, new });
+            }
         }
-        if peer.state.link != LinkState::Closed {
-            self.leaving.insert(peer.incarnation, peer);
+        self.leave(peer);
+    }
+
+    /// Who has taken the place of a peer that is not in the table any more: the active one of an exclusive role; of nodes,
+    /// a younger process at the same address.
+    fn successor<'a>(&self, old: &PeerSessionEntry, table: &'a PeerTable) -> Option<&'a Arc<PeerSessionEntry>> {
+        if old.standby {
+            return None;
         }
+        if old.record.exclusive {
+            return table.active().filter(|new| new.server_id() != old.server_id());
+        }
+        table.sessions.get(&self.places.younger(&old.record.address, old.server_id())?)
     }
 
     fn take(&mut self, report: Result<Report, tokio::task::JoinError>) {
@@ -255,14 +363,30 @@ impl Driver {
                 };
                 self.hands.drive(peer, input);
             }
-            Finding::Dialled(..) | Finding::LinkEnded(..) => {}
+            Finding::Probed(number, answer) if number == peer.link_number => {
+                self.hands.drive(peer, answer.map_or_else(Input::Unanswered, |()| Input::Answered));
+            }
+            Finding::Dialled(..) | Finding::LinkEnded(..) | Finding::Probed(..) => {}
         }
+        self.settle(report.server_id);
         self.leaving.retain(|_, peer| peer.state.link != LinkState::Closed);
     }
 
     fn publish(&mut self) {
-        let peers = self.peers.iter_mut().map(|(id, peer)| (*id, peer.view())).collect();
-        let view = RoleView { table: Arc::clone(&self.current), peers, gone: self.gone.clone() };
+        for server_id in std::mem::take(&mut self.hands.dirty) {
+            let Some(peer) = self.peers.get_mut(&server_id) else {
+                self.views.remove_mut(&server_id);
+                continue;
+            };
+            self.views.insert_mut(server_id, Arc::new(peer.view()));
+            let due = peer.state.due();
+            if let Some(before) = std::mem::replace(&mut peer.timer, due) {
+                self.timers.remove(&(before, server_id));
+            }
+            self.timers.extend(due.map(|due| (due, server_id)));
+        }
+        let (peers, gone) = (self.views.clone(), self.gone.clone());
+        let view = RoleView { table: Arc::clone(&self.current), source: self.table.clone(), peers, gone };
         self.followed.publish(view, std::mem::take(&mut self.hands.changes));
         // Whoever is cut looks at the view next: by now it says that the peer has gone.
         for cut in self.hands.cuts.drain(..) {
@@ -280,7 +404,7 @@ impl Hands {
     }
 
     fn decide(&mut self, peer: &mut Tracked, input: Input) -> Vec<Action> {
-        peer.view = None;
+        self.dirty.insert(peer.entry.server_id());
         match peer.state.transition(input, Moment::now(), &self.surroundings.config) {
             Ok(actions) => actions,
             Err(refused) => {
@@ -297,8 +421,9 @@ impl Hands {
             Action::StopDialling => peer.stop_dialling(),
             Action::DropLink => {
                 peer.link = None;
-                peer.view = None;
+                self.dirty.insert(peer.entry.server_id());
             }
+            Action::Probe => self.probe(peer),
             Action::Cut(_) => self.cuts.push(peer.shared.cut.clone()),
             Action::Tell(told) => self.tell(peer, told),
         }
@@ -334,6 +459,14 @@ impl Hands {
             Some(self.work.spawn(async move {
                 Report { server_id, incarnation, finding: Finding::Dialled(number, attempt.await) }
             }));
+    }
+
+    fn probe(&mut self, peer: &Tracked) {
+        let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.link_number);
+        let Some(link) = peer.link.clone() else { return };
+        let answer = dial::ask_whether_there(link, self.expected(peer), PROBE_LIMIT);
+        self.work
+            .spawn(async move { Report { server_id, incarnation, finding: Finding::Probed(number, answer.await) } });
     }
 
     fn expected(&self, peer: &Tracked) -> Expected {
@@ -374,23 +507,58 @@ impl Hands {
         });
     }
 
-    /// The key was put again, by the same identity and without a gap.
-    fn update(&mut self, peer: &mut Tracked, entry: &Arc<PeerSessionEntry>) {
+    /// What the table says of a peer has changed, without a gap. Returns whose place it has taken.
+    fn update(&mut self, peer: &mut Tracked, entry: &Arc<PeerSessionEntry>, table: &PeerTable) -> Option<ServerId> {
         let old = std::mem::replace(&mut peer.entry, Arc::clone(entry));
         let moved = old.record.address != entry.record.address;
-        self.drive(peer, if moved { Input::Moved } else { Input::Put });
-        if old.standby != entry.standby || (old.registration == entry.registration && differs(&old, entry)) {
-            self.changes.push(PeerChange::Updated(peer.describe(&self.role)));
+        match (old.suspect, entry.suspect) {
+            (_, false) => self.drive(peer, if moved { Input::Moved } else { Input::Put }),
+            (false, true) => self.drive(peer, Input::Doubted),
+            (true, true) => {}
+        }
+        if matches!(peer.state.session, Session::Gone(_)) {
+            return None;
+        }
+        let mut replaced = None;
+        if old.standby && !entry.standby {
+            replaced = self.take_over(peer);
+        } else if !old.standby && entry.standby {
+            self.step_down(peer, table);
         } else if old.registration != entry.registration {
             self.changes.push(PeerChange::Reregistered(peer.describe(&self.role)));
+        } else if differs(&old, entry) || (entry.suspect && !old.suspect) {
+            self.changes.push(PeerChange::Updated(peer.describe(&self.role)));
         }
         if entry.record.stopping && !old.record.stopping {
             self.drive(peer, Input::Stopping);
         }
-        if entry.standby {
-            peer.told_online = false;
-        } else if old.standby && matches!(peer.state.link, LinkState::Ready { .. }) {
-            self.tell(peer, Told::Online);
+        replaced
+    }
+
+    /// One that was in standby holds the role: calls go to it over the link that is there. One event says it.
+    fn take_over(&mut self, peer: &mut Tracked) -> Option<ServerId> {
+        let ready = matches!(peer.state.link, LinkState::Ready { .. });
+        let new = peer.describe(&self.role);
+        match self.departed.take() {
+            Some(old) => {
+                let replaced = old.server_id;
+                peer.told_online = ready;
+                self.changes.push(PeerChange::Replaced { old, new });
+                return Some(replaced);
+            }
+            None if ready => self.tell(peer, Told::Online),
+            None => self.changes.push(PeerChange::Updated(new)),
+        }
+        None
+    }
+
+    /// It holds the role no more, and waits for it again.
+    fn step_down(&mut self, peer: &mut Tracked, table: &PeerTable) {
+        peer.told_online = false;
+        let described = peer.describe(&self.role);
+        self.departed = Some(described.clone());
+        if table.active().is_none() {
+            self.changes.push(PeerChange::Updated(described));
         }
     }
 
@@ -430,30 +598,14 @@ impl Tracked {
         describe(role, &self.entry, self.state.session.kind(), self.state.link.kind())
     }
 
-    fn view(&mut self) -> Arc<PeerView> {
-        let view = self.view.get_or_insert_with(|| {
-            Arc::new(PeerView {
-                entry: Arc::clone(&self.entry),
-                state: self.state.clone(),
-                link: self.link.clone(),
-                shared: Arc::clone(&self.shared),
-            })
-        });
-        Arc::clone(view)
+    fn view(&self) -> PeerView {
+        PeerView {
+            entry: Arc::clone(&self.entry),
+            state: self.state.clone(),
+            link: self.link.clone(),
+            shared: Arc::clone(&self.shared),
+        }
     }
-}
-
-/// Who has taken the place of a peer that is not in the table any more: the active one of an exclusive role; of nodes, a
-/// younger process at the same address.
-fn successor<'a>(old: &PeerSessionEntry, table: &'a PeerTable) -> Option<&'a Arc<PeerSessionEntry>> {
-    if old.standby {
-        return None;
-    }
-    if old.record.exclusive {
-        return table.active().filter(|new| new.server_id() != old.server_id());
-    }
-    let same_place = |new: &&Arc<PeerSessionEntry>| new.record.address == old.record.address;
-    table.sessions.values().filter(same_place).find(|new| new.server_id() > old.server_id())
 }
 
 /// Do two records of one registration differ in what a component is told?

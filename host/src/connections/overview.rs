@@ -24,6 +24,8 @@ pub struct DependencyView {
     pub table_revision: i64,
     /// How old the table is; absent before the first list.
     pub table_age_ms: Option<u128>,
+    /// It is older than it should be: the last that was known.
+    pub table_stale: bool,
     /// Its peers, in order of their ids.
     pub peers: Vec<PeerOverview>,
     /// The last events, oldest first; at most 256.
@@ -52,6 +54,8 @@ pub struct PeerOverview {
     pub version: String,
     /// It waits for the active one to go.
     pub standby: bool,
+    /// etcd's last list missed it, and is doubted: it is asked again and again whether it is there.
+    pub suspect: bool,
     /// Which registration it is.
     pub registration: Registration,
     /// How its session stands.
@@ -94,7 +98,8 @@ impl DependencyView {
             role: followed.role.clone(),
             callers,
             table_revision: view.table.revision,
-            table_age_ms: view.table.confirmed_at.map(|confirmed| confirmed.elapsed().as_millis()),
+            table_age_ms: view.age().map(|age| age.as_millis()),
+            table_stale: view.is_stale(),
             peers: view.peers.values().map(|peer| PeerOverview::of(peer)).collect(),
             events: followed.events().history(),
         }
@@ -114,6 +119,7 @@ impl PeerOverview {
             address: entry.record.address.clone(),
             version: entry.record.version.clone(),
             standby: entry.standby,
+            suspect: entry.suspect,
             registration: entry.registration,
             session: state.session.kind(),
             link: state.link.kind(),

@@ -12,6 +12,10 @@ use plugin_api::state::StateCode;
 
 use super::ConnectionsConfig;
 
+/// How often a suspect is asked whether it is there. A session's TTL is 3 s at least by default, so that it is asked more
+/// than once.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A peer's two signals, and since when both are as they are.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerState {
@@ -26,8 +30,13 @@ pub struct PeerState {
 /// How a peer's session stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Session {
-    /// Its key is there. → `Stopping`, `Gone`
+    /// Its key is there. → `Stopping`, `Suspect`, `Gone`
     Live,
+    /// etcd's list did not have its key, and is doubted: it counts as live while it answers over its link. → `Live`, `Gone`
+    Suspect {
+        /// When it is asked next, where it is not being asked already.
+        probe_at: Option<Instant>,
+    },
     /// Its key says that it is stopping. → `Gone`
     Stopping,
     /// Its key is not there any more. No exit: this machine ends here.
@@ -139,6 +148,12 @@ pub enum Input {
     Stopping,
     /// Table: the key went.
     Deleted(Departure),
+    /// Table: a list misses the key, and so many others that etcd is doubted.
+    Doubted,
+    /// Probe: a suspect answered.
+    Answered,
+    /// Probe: a suspect did not answer, or somebody else did.
+    Unanswered(String),
     /// Dial: it is the right one, but its role is not to be called yet.
     NotYet(StateCode),
     /// Dial: it is the right one and to be called (or a foreign server that cannot say).
@@ -167,6 +182,8 @@ pub enum Action {
     AskAgain(Duration),
     /// End any dial that runs.
     StopDialling,
+    /// Ask the peer over the link whether it is there.
+    Probe,
     /// Let the link go; its running calls go on.
     DropLink,
     /// End all running calls, at once.
@@ -225,6 +242,9 @@ impl PeerState {
 
     /// When [`Input::Due`] is to be told next.
     pub fn due(&self) -> Option<Instant> {
+        if let Session::Suspect { probe_at } = self.session {
+            return probe_at;
+        }
         match &self.link {
             LinkState::Connecting { dial_at, .. } => *dial_at,
             LinkState::Draining { cut_at, .. } => *cut_at,
@@ -270,7 +290,33 @@ impl PeerState {
             (Session::Gone(_), L::Draining { .. }, I::Due | I::Lost(_)) => {
                 (L::Closed, vec![Action::Cut(self.departure_reason())])
             }
-            (Session::Live | Session::Stopping, L::Closed, input) => return Err(self.not_allowed(input)),
+            (Session::Live | Session::Suspect { .. } | Session::Stopping, L::Closed, input) => {
+                return Err(self.not_allowed(input));
+            }
+
+            // A list misses the key, and is doubted.
+            (Session::Stopping, _, I::Doubted) => return self.next(I::Deleted(Departure::Deleted), at, config),
+            (Session::Live, L::Ready { .. }, I::Doubted) => {
+                return Ok((Session::Suspect { probe_at: None }, self.link.clone(), vec![Action::Probe]));
+            }
+            (Session::Live, _, I::Doubted) => return Ok(let_go("no link proves that it is there".to_owned())),
+            (Session::Suspect { .. }, link, I::Put) => return Ok((Session::Live, link.clone(), vec![])),
+            (Session::Suspect { .. }, _, I::Moved) => {
+                let link = L::Draining { round: Round::new(at, config), cut_at: None };
+                return Ok((Session::Live, link, vec![Action::Dial]));
+            }
+            (Session::Suspect { probe_at: None }, link, I::Answered) => {
+                let probe_at = Some(at.now + PROBE_INTERVAL);
+                return Ok((Session::Suspect { probe_at }, link.clone(), vec![]));
+            }
+            (Session::Suspect { probe_at: Some(_) }, link, I::Due) => {
+                return Ok((Session::Suspect { probe_at: None }, link.clone(), vec![Action::Probe]));
+            }
+            (Session::Suspect { .. }, _, I::Unanswered(error) | I::Lost(error)) => return Ok(let_go(error)),
+            (Session::Suspect { .. }, _, I::GoAway) => return Ok(let_go("it has closed its link".to_owned())),
+            (Session::Suspect { .. }, _, I::Deleted(departure)) => return Ok(gone(departure)),
+            (Session::Suspect { .. }, _, input) => return Err(self.not_allowed(input)),
+
             // Calls may still run on a link that went away before: nothing is cut before the limit.
             (Session::Stopping, _, I::Deleted(departure)) => {
                 let told = Told::Offline(departure.reason(), departure.text().to_owned());
@@ -281,15 +327,7 @@ impl PeerState {
                     vec![Action::StopDialling, Action::DropLink, Action::Tell(told)],
                 ));
             }
-            (Session::Live, _, I::Deleted(departure)) => {
-                let reason = departure.reason();
-                let told = Told::Offline(reason, departure.text().to_owned());
-                return Ok((
-                    Session::Gone(departure),
-                    L::Closed,
-                    vec![Action::StopDialling, Action::DropLink, Action::Cut(reason), Action::Tell(told)],
-                ));
-            }
+            (Session::Live, _, I::Deleted(departure)) => return Ok(gone(departure)),
             (Session::Gone(_), _, input) => return Err(self.not_allowed(input)),
 
             // The key was put.
@@ -373,7 +411,7 @@ impl PeerState {
     fn departure_reason(&self) -> Reason {
         match self.session {
             Session::Gone(departure) => departure.reason(),
-            Session::Live | Session::Stopping => Reason::SessionGone,
+            Session::Live | Session::Suspect { .. } | Session::Stopping => Reason::SessionGone,
         }
     }
 
@@ -392,10 +430,10 @@ impl Departure {
 }
 
 impl Session {
-    /// The word for it.
+    /// The word for it: what was last known of a suspect is that it is live.
     pub fn kind(self) -> PeerSession {
         match self {
-            Self::Live => PeerSession::Live,
+            Self::Live | Self::Suspect { .. } => PeerSession::Live,
             Self::Stopping => PeerSession::Stopping,
             Self::Gone(_) => PeerSession::Gone,
         }
@@ -473,6 +511,23 @@ impl Round {
         let cause = GiveUp::WindowsFailed;
         (LinkState::GivenUp { cause, tries: failed, last_error: error, next_probe }, vec![told])
     }
+}
+
+/// The key went: everything ends at once.
+fn gone(departure: Departure) -> (Session, LinkState, Vec<Action>) {
+    end(departure, departure.text().to_owned())
+}
+
+/// etcd does not have the key, and nothing else speaks for the peer: as if the key had gone.
+fn let_go(why: String) -> (Session, LinkState, Vec<Action>) {
+    end(Departure::Deleted, format!("etcd's list does not have it: {why}"))
+}
+
+fn end(departure: Departure, why: String) -> (Session, LinkState, Vec<Action>) {
+    let reason = departure.reason();
+    let told = Action::Tell(Told::Offline(reason, why));
+    let actions = vec![Action::StopDialling, Action::DropLink, Action::Cut(reason), told];
+    (Session::Gone(departure), LinkState::Closed, actions)
 }
 
 /// A link that broke is dialled again at once. Only one that breaks again and again as soon as it is proved is dialled

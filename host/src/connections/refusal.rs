@@ -68,7 +68,10 @@ impl About<'_> {
         let state = &peer.state;
         let (session, link) = (state.session.kind(), state.link.kind());
         let name = format!("{}-{}", view.table.role, peer.entry.server_id());
-        let message = format!("{name} at {}: {}", peer.entry.record.address, explain(reason, state));
+        let mut message = format!("{name} at {}: {}", peer.entry.record.address, explain(reason, state));
+        if peer.entry.suspect {
+            message.push_str(" (a suspect: etcd's last list did not have it)");
+        }
         let mut refusal = with_table(self.refuse(reason, message), view)
             .with(key::SERVER_ID, peer.entry.server_id())
             .with(key::SESSION, session.as_str())
@@ -119,10 +122,12 @@ impl About<'_> {
 
 fn with_table(refusal: Refusal, view: &RoleView) -> Refusal {
     let refusal = refusal.with(key::TABLE_REVISION, view.table.revision);
-    match view.table.confirmed_at {
-        Some(confirmed) => refusal.with(key::TABLE_AGE_MS, milliseconds(confirmed.elapsed())),
-        None => refusal,
+    let Some(age) = view.age() else { return refusal };
+    let mut refusal = refusal.with(key::TABLE_AGE_MS, milliseconds(age));
+    if view.is_stale() {
+        refusal.message.push_str(&format!(" (etcd was last heard {} ago)", people(age)));
     }
+    refusal
 }
 
 fn explain(reason: Reason, state: &PeerState) -> String {

@@ -81,6 +81,23 @@ impl Table {
         self
     }
 
+    /// A list of etcd's misses these, and is doubted.
+    pub fn doubt(&mut self, server_id: i64) -> &mut Self {
+        let entry = self.next.sessions.get(&ServerId(server_id)).expect("a peer");
+        let entry = PeerSessionEntry { suspect: true, ..(**entry).clone() };
+        self.put(entry)
+    }
+
+    /// etcd was last heard so long ago, and should have been heard within 10 s. That wakes nobody.
+    pub fn heard(&mut self, ago: Duration) {
+        self.next.stale_after = Duration::from_secs(10);
+        self.next.confirmed_at = Instant::now().checked_sub(ago);
+        self.sender.send_if_modified(|table| {
+            *table = Arc::new(self.next.clone());
+            false
+        });
+    }
+
     pub fn publish(&mut self) {
         self.next.revision += 1;
         self.next.confirmed_at = Some(Instant::now());
@@ -92,6 +109,13 @@ impl Table {
     pub fn register(&mut self, server_id: i64, address: impl ToString) {
         let entry = self.entry(server_id, address);
         self.put(entry).publish();
+    }
+
+    /// Registers one that waits for the active holder to go.
+    pub fn stand_by(&mut self, server_id: i64, address: impl ToString) -> &mut Self {
+        let mut entry = self.entry(server_id, address);
+        (entry.standby, entry.record.exclusive) = (true, true);
+        self.put(entry)
     }
 
     /// Registers the active holder of an exclusive role.
@@ -111,12 +135,15 @@ pub struct Says {
     pub code: watch::Receiver<StateCode>,
     /// It is a foreign server, without the host's service.
     pub foreign: bool,
+    /// While it is true, it does not say who it is.
+    pub silent: watch::Receiver<bool>,
 }
 
 /// A real server in a runtime of its own, which dies with all of its connections at once.
 pub struct FakeHost {
     pub address: SocketAddr,
     pub code: watch::Sender<StateCode>,
+    pub silent: watch::Sender<bool>,
     /// How many calls of `Hold` and `Drip` run here now.
     pub held: Arc<AtomicUsize>,
     /// How often it was asked who it is.
@@ -132,8 +159,9 @@ impl FakeHost {
 
     pub fn start_with(server_id: i64, role: &str, address: &str, change: impl FnOnce(&mut Says)) -> Self {
         let (code, state) = watch::channel(StateCode::Healthy);
-        let mut says =
-            Says { cluster: CLUSTER.to_owned(), server_id, role: role.to_owned(), code: state, foreign: false };
+        let (silent, is_silent) = watch::channel(false);
+        let (cluster, role) = (CLUSTER.to_owned(), role.to_owned());
+        let mut says = Says { cluster, server_id, role, code: state, foreign: false, silent: is_silent };
         change(&mut says);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -160,7 +188,7 @@ impl FakeHost {
             let stopped = async move { drop(stopped.await) };
             router.serve_with_incoming_shutdown(incoming, stopped).await.expect("a fake host serves");
         });
-        Self { address, code, held, asked, stop: Some(stop), runtime: Some(runtime) }
+        Self { address, code, silent, held, asked, stop: Some(stop), runtime: Some(runtime) }
     }
 
     /// Ends it as a kill does.
@@ -214,6 +242,7 @@ impl Host for Identity {
         request: tonic::Request<v1::GetIdentityRequest>,
     ) -> Result<tonic::Response<v1::GetIdentityResponse>, Status> {
         self.asked.fetch_add(1, Ordering::SeqCst);
+        let _ = self.says.silent.clone().wait_for(|silent| !silent).await;
         let mut code = self.says.code.clone();
         let wait = Duration::from_millis(request.get_ref().wait_ms.unsigned_abs());
         // Whether it has changed or the wait is over: the answer says how it stands.

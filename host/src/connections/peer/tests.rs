@@ -22,10 +22,16 @@ fn states(now: Instant, config: &ConnectionsConfig) -> Vec<PeerState> {
             LinkState::Closed,
         ]
     };
-    [Session::Live, Session::Stopping, Session::Gone(Departure::Deleted)]
+    let mut states: Vec<PeerState> = [Session::Live, Session::Stopping, Session::Gone(Departure::Deleted)]
         .into_iter()
         .flat_map(|session| links().into_iter().map(move |link| state(session, link, now)))
-        .collect()
+        .collect();
+    // A suspect has a link that is ready.
+    for probe_at in [None, Some(now)] {
+        let ready = LinkState::Ready { since: now, verified: true, quick_losses: 0 };
+        states.push(state(Session::Suspect { probe_at }, ready, now));
+    }
+    states
 }
 
 fn inputs() -> Vec<(&'static str, Input)> {
@@ -35,6 +41,9 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("stopping", Input::Stopping),
         ("deleted", Input::Deleted(Departure::Deleted)),
         ("replaced", Input::Deleted(Departure::Replaced)),
+        ("doubted", Input::Doubted),
+        ("answered", Input::Answered),
+        ("unanswered", Input::Unanswered("silent".to_owned())),
         ("not yet", Input::NotYet(StateCode::Initializing)),
         ("proved", Input::Proved { verified: true }),
         ("failed", Input::Failed("refused".to_owned())),
@@ -47,7 +56,12 @@ fn inputs() -> Vec<(&'static str, Input)> {
 
 fn name(state: &PeerState) -> String {
     let link = if state.link == LinkState::Closed { "closed" } else { state.link.kind().as_str() };
-    format!("{}/{link}", state.session.kind().as_str())
+    let session = match state.session {
+        Session::Suspect { probe_at: None } => "asked suspect",
+        Session::Suspect { probe_at: Some(_) } => "suspect",
+        session => session.kind().as_str(),
+    };
+    format!("{session}/{link}")
 }
 
 fn word(action: &Action) -> String {
@@ -55,6 +69,7 @@ fn word(action: &Action) -> String {
         Action::Dial => "dial".to_owned(),
         Action::AskAgain(_) => "ask again".to_owned(),
         Action::StopDialling => "stop dialling".to_owned(),
+        Action::Probe => "probe".to_owned(),
         Action::DropLink => "drop link".to_owned(),
         Action::Cut(reason) => format!("cut {reason}"),
         Action::Tell(Told::Online) => "tell online".to_owned(),

@@ -1,0 +1,73 @@
+//! A coordinator in standby takes over: one event, over the link that is there.
+
+use super::*;
+
+/// A caller that knows an active coordinator, 3, and one in standby, 4.
+async fn pair(active: &FakeHost, standby: &FakeHost) -> (Caller, PeerEvents) {
+    standby.code.send_replace(StateCode::StandBy);
+    let mut caller = Caller::with(quick());
+    caller.coordinators.activate(3, active.address).stand_by(4, standby.address).publish();
+    eventually(LIMIT, async || {
+        let peers = caller.manager.clients(&role("caller"), &role(COORDINATOR)).expect("a declared role");
+        holds(peers.iter().all(|peer| peer.link == PeerLink::Ready) && peers.len() == 2, peers)
+    })
+    .await;
+    let mut events = caller.events(COORDINATOR);
+    assert!(matches!(next(&mut events).await, PeerChange::Table(_)));
+    (caller, events)
+}
+
+async fn was_replaced(events: &mut PeerEvents) {
+    let PeerChange::Replaced { old, new } = next(events).await else { panic!("not replaced") };
+    assert_eq!((old.server_id, new.server_id), (ServerId(3), ServerId(4)));
+    assert!(new.is_callable(), "{new:?}");
+}
+
+/// Calls go to the new holder, nothing was dialled, and nothing else was told.
+async fn holds_the_role(caller: &mut Caller, events: &mut PeerEvents, host: &FakeHost) {
+    let seen = unary(caller.coordinator(), "Metadata").await.expect("the new holder answers at once");
+    assert!(seen.contains(r#""serverid": "4""#), "{seen}");
+    assert_eq!(host.asked.load(Ordering::SeqCst), 1, "a takeover dials nothing");
+    let mut stopping = caller.coordinators.entry(4, host.address);
+    (stopping.record.exclusive, stopping.record.stopping) = (true, true);
+    caller.coordinators.put(stopping).publish();
+    assert!(matches!(next(events).await, PeerChange::Reregistered(_)));
+    assert!(matches!(next(events).await, PeerChange::Stopping(_)));
+}
+
+#[tokio::test]
+async fn a_takeover_in_one_answer_is_one_event_and_dials_nothing() {
+    let (active, standby) = (FakeHost::start(3, COORDINATOR), FakeHost::start(4, COORDINATOR));
+    let (mut caller, mut events) = pair(&active, &standby).await;
+    let running = tokio::spawn(unary(caller.coordinator(), "Hold"));
+    held(&active, 1).await;
+    let mut stream = drip(caller.manager.client(&role("caller"), Target::Server(role(COORDINATOR), ServerId(4)))).await;
+    caller.coordinators.delete(3).activate(4, standby.address).publish();
+    was_replaced(&mut events).await;
+    assert_eq!(refusal(running.await.expect("no panic")).reason, Reason::PeerReplaced);
+    holds_the_role(&mut caller, &mut events, &standby).await;
+    assert!(tokio::time::timeout(Duration::from_millis(100), stream.message()).await.is_err(), "its stream goes on");
+}
+
+#[tokio::test]
+async fn a_takeover_after_the_delete_is_an_end_and_one_event() {
+    let (active, standby) = (FakeHost::start(3, COORDINATOR), FakeHost::start(4, COORDINATOR));
+    let (mut caller, mut events) = pair(&active, &standby).await;
+    let old = caller.manager.client(&role("caller"), Target::Server(role(COORDINATOR), ServerId(3)));
+    caller.coordinators.delete(3).publish();
+    let PeerChange::Offline { peer, reason, .. } = next(&mut events).await else { panic!("not offline") };
+    assert_eq!((peer.server_id, reason), (ServerId(3), Reason::SessionGone));
+    caller.coordinators.activate(4, standby.address).publish();
+    was_replaced(&mut events).await;
+    assert_eq!(refusal(unary(old, "Metadata").await).reason, Reason::PeerReplaced);
+    holds_the_role(&mut caller, &mut events, &standby).await;
+}
+
+#[tokio::test]
+async fn two_that_change_places_are_one_event() {
+    let (active, standby) = (FakeHost::start(3, COORDINATOR), FakeHost::start(4, COORDINATOR));
+    let (mut caller, mut events) = pair(&active, &standby).await;
+    caller.coordinators.stand_by(3, active.address).activate(4, standby.address).publish();
+    was_replaced(&mut events).await;
+    holds_the_role(&mut caller, &mut events, &standby).await;
+}
