@@ -82,8 +82,9 @@ impl Keys {
             return Some(SessionKey::Active);
         }
         let digits = rest.strip_prefix('-')?;
-        let canonical = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        canonical.then(|| digits.parse().ok().map(|id| SessionKey::Member(ServerId(id)))).flatten()
+        let id: i64 = digits.parse().ok()?;
+        // One key for each id: `-03` and `-+3` would be taken for `-3`, and their ends for its end.
+        (id >= 0 && id.to_string() == digits).then_some(SessionKey::Member(ServerId(id)))
     }
 }
 
@@ -195,7 +196,8 @@ mod tests {
         let classify = |key: &str| keys.classify(&role, key.as_bytes());
         assert_eq!(classify("by-dev/meta/session/query"), Some(SessionKey::Active));
         assert_eq!(classify("by-dev/meta/session/query-3"), Some(SessionKey::Member(ServerId(3))));
-        for other in ["querynode", "querynode-3", "query-", "query-3a", "query-+3", "query--3", "query-3/x"] {
+        for other in ["querynode", "querynode-3", "query-", "query-3a", "query-+3", "query-03", "query--3", "query-3/x"]
+        {
             assert_eq!(classify(&format!("by-dev/meta/session/{other}")), None, "{other}");
         }
     }

@@ -7,6 +7,7 @@
 
 mod channel;
 pub mod config;
+mod connector;
 mod credentials;
 pub mod error;
 mod hedge;
@@ -138,8 +139,22 @@ impl Etcd {
     ///
     /// As [`Fault`] has them.
     pub async fn txn(&self, doing: impl Into<Cow<'static, str>>, txn: Txn) -> Result<TxnResponse, EtcdError> {
+        self.txn_within(doing, txn, self.request_timeout()).await
+    }
+
+    /// The same with a limit of its own, for those who cannot wait as long as others.
+    ///
+    /// # Errors
+    ///
+    /// As [`Fault`] has them.
+    pub async fn txn_within(
+        &self,
+        doing: impl Into<Cow<'static, str>>,
+        txn: Txn,
+        limit: Duration,
+    ) -> Result<TxnResponse, EtcdError> {
         let known = self.shared.chronicle.known();
-        let answer = self.repeated(doing, self.request_timeout(), |member| {
+        let answer = self.repeated(doing, limit, |member| {
             let (mut kv, txn) = (member.kv.clone(), txn.clone());
             async move { kv.txn(txn).await }
         });
@@ -221,6 +236,10 @@ impl Etcd {
 
     /// The error of a request to that member; leaves the member where the fault is the member's.
     async fn failed(&self, doing: impl Into<Cow<'static, str>>, member: &Member, fault: Fault) -> EtcdError {
+        let fault = match fault {
+            Fault::Unreachable(text) => member.trace.told().map_or(Fault::Unreachable(text), Fault::Tls),
+            other => other,
+        };
         if fault.is_the_members() {
             self.leave(member).await;
         }

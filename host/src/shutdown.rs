@@ -60,7 +60,8 @@ pub async fn stop(host: Host) -> Stopped {
 }
 
 async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
-    let Host { parts, members, drain, listener, admin } = host;
+    // Ids are guarded to the end.
+    let Host { parts, members, drain, listener, admin, ids: _ids } = host;
     let all: Vec<Arc<Member>> = members.iter().map(|running| running.member.clone()).collect();
     let reserve = RESERVE.min(config.limit / 4);
     let ended = async {

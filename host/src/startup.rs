@@ -5,6 +5,7 @@
 
 mod failed;
 pub mod host;
+mod ids;
 mod parts;
 pub mod prepare;
 mod register;

@@ -88,6 +88,7 @@ fn healthy(name: &str) -> ComponentView {
         since_ms: 12,
         restarts: 0,
         session: json!({ "held": true }),
+        tables: Vec::new(),
         missing: Vec::new(),
         plugin: Some(PluginView { path: "/p/librootcoord.so".to_owned(), sha256: "00".to_owned() }),
     }

@@ -1,5 +1,11 @@
 //! The harness' own etcd, and the proxy before it, do what the tests rely on.
 
+mod history;
+mod join;
+mod renewals;
+mod tls;
+mod users;
+
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, ConnectOptions, Error, KeyValue};

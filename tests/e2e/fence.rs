@@ -199,3 +199,20 @@ async fn a_fenced_component_stops_well() {
     let told = host.log().into_iter().filter(|line| line.message() == "life").filter_map(|line| line.text("method"));
     assert_eq!(told.collect::<Vec<_>>(), ["Start", "Activate", "Deactivate", "Stop"], "deactivated once");
 }
+
+#[tokio::test]
+async fn a_deleted_key_stops_the_host_where_that_is_wanted() {
+    let cluster = Cluster::start().await;
+    let config = cluster.config().probe("alpha", coordinator()).set("session.on_deleted", "stop");
+    let host = cluster.host(config).await;
+    host.healthy().await;
+    let key = cluster.sessions("alpha").await.into_keys().next().expect("it is registered");
+    cluster.delete(&key).await;
+    assert!(host.ended().await.success(), "as if it had been told by a signal");
+    let why = host.log().into_iter().find_map(|line| line.text("why")).expect("it says why");
+    assert!(why.contains(&key) && why.contains("session.on_deleted"), "{why}");
+    // It may have been fenced first; it is deactivated once all the same.
+    let told = host.log().into_iter().filter(|line| line.message() == "life").filter_map(|line| line.text("method"));
+    let told: Vec<_> = told.filter(|method| method != "OnStopping").collect();
+    assert_eq!(told, ["Start", "Activate", "Deactivate", "Stop"]);
+}

@@ -18,6 +18,7 @@ mod recovery;
 mod search;
 mod session;
 mod standby;
+mod simulation;
 mod startup;
 mod static_linking;
 mod tidy;

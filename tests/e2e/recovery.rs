@@ -114,6 +114,37 @@ async fn no_id_and_no_timestamp_twice_over_twenty_kills() {
 }
 
 #[tokio::test]
+async fn no_id_and_no_timestamp_twice_where_a_standby_takes_over() {
+    let cluster = Cluster::start().await;
+    let mut active = cluster.component("rootcoord").await;
+    active.healthy().await;
+    let mut standby = cluster.component("rootcoord").await;
+    let mut given_out = GivenOut::default();
+    for graceful in [false, true, false] {
+        standby.in_state("rootcoord", "StandBy").await;
+        let answers = AtomicUsize::new(0);
+        let end = async {
+            eventually(LIMIT, async || holds(answers.load(Ordering::Relaxed) >= 20, "too few answers")).await;
+            if graceful { active.terminate() } else { active.kill9() }
+        };
+        tokio::join!(given_out.ask(active.channel().await, &answers), end);
+        standby.healthy().await;
+        active.ended().await;
+        active.restart().await;
+        std::mem::swap(&mut active, &mut standby);
+    }
+    let (answers, channel) = (AtomicUsize::new(0), active.channel().await);
+    let enough = eventually(LIMIT, async || holds(answers.load(Ordering::Relaxed) >= 20, "too few answers"));
+    tokio::select! {
+        () = given_out.ask(channel, &answers) => panic!("the last of them does not answer"),
+        () = enough => {}
+    }
+    let unique: HashSet<_> = given_out.ids.iter().collect();
+    assert_eq!(unique.len(), given_out.ids.len(), "no id twice");
+    assert!(given_out.timestamps.is_sorted_by(|earlier, later| earlier < later), "timestamps never go back");
+}
+
+#[tokio::test]
 async fn a_stop_lets_running_calls_end() {
     let cluster = Cluster::start().await;
     let host = cluster.probe("alpha", coordinator()).await;

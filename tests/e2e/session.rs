@@ -1,6 +1,8 @@
 //! The host's own sessions, against a real etcd.
 
-use std::collections::BTreeSet;
+mod server_id;
+mod standby;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use componenthost::cluster::Record;
 use componenthost::etcd::{Etcd as Registry, EtcdConfig};
 use componenthost::session::{
-    Held, Holder, OnDeleted, Session, SessionError, SessionSettings, SessionStatus, StateFile, take_server_id,
+    Held, Holder, OnDeleted, Session, SessionError, SessionSettings, SessionStatus, StateFile,
 };
 use etcd_client::{Client, KeyValue};
 use plugin_api::descriptor::Kind;
@@ -28,16 +30,26 @@ const LONG: Duration = Duration::from_secs(300);
 /// One host's part of a test.
 struct HostSide {
     registry: Registry,
+    root_path: String,
     directory: TempDir,
 }
 
 impl HostSide {
     async fn in_etcd(etcd: &Etcd) -> Self {
-        Self { registry: etcd.registry().await, directory: TempDir::new().expect("a directory") }
+        let root_path = etcd.prefix();
+        let registry = etcd.registry_at(&root_path).await;
+        Self { registry, root_path, directory: TempDir::new().expect("a directory") }
     }
 
     async fn start() -> Self {
         Self::in_etcd(shared().await).await
+    }
+
+    /// Another host in the same cluster, with a connection of its own.
+    async fn beside(&self, etcd: &Etcd) -> Self {
+        let root_path = self.root_path.clone();
+        let registry = etcd.registry_at(&root_path).await;
+        Self { registry, root_path, directory: TempDir::new().expect("a directory") }
     }
 
     fn open(&self, settings: SessionSettings) -> Session {
@@ -107,37 +119,6 @@ async fn held(session: &Session) -> Held {
 /// Waits until it is registered anew.
 async fn held_again(session: &Session, before: &Held) -> Held {
     status(session, |status| as_held(status).filter(|held| held.registration != before.registration)).await
-}
-
-#[tokio::test]
-async fn server_ids_are_never_given_twice() {
-    let root_path = shared().await.prefix();
-    let takers: Vec<_> = (0..20)
-        .map(|_| {
-            let root_path = root_path.clone();
-            tokio::spawn(async move {
-                let registry = shared().await.registry_at(&root_path).await;
-                let mut taken = Vec::new();
-                for _ in 0..5 {
-                    taken.push(take_server_id(&registry).await.expect("an id").0);
-                }
-                taken
-            })
-        })
-        .collect();
-    let mut ids = Vec::new();
-    for taker in takers {
-        ids.extend(taker.await.expect("no taker panics"));
-    }
-    assert_eq!(BTreeSet::from_iter(ids.clone()), BTreeSet::from_iter(1..=100), "{ids:?}");
-}
-
-#[tokio::test]
-async fn a_counter_that_is_no_number_is_an_error() {
-    let registry = shared().await.registry().await;
-    shared().await.client().await.put(registry.keys().next_server_id(), "many", None).await.expect("a put");
-    let error = take_server_id(&registry).await.expect_err("no number");
-    assert!(matches!(&error, SessionError::Counter { value, .. } if value == "many"), "{error}");
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use probe_plugin::v1::{CallKind, EchoRequest, Empty, MetaRequest, SpawnRequest, 
 use serde_json::{Value, json};
 use tests::client::reason;
 use tests::cluster::TTL_SECONDS;
-use tests::probe::{call, calling, coordinator, faulty, reaches};
+use tests::probe::{call, calling, coordinator, faulty, held, hold, reaches};
 use tests::{Cluster, Host, LIMIT, eventually, holds, within};
 
 /// An active host and its standby.
@@ -72,9 +72,11 @@ async fn a_standby_is_in_good_health_and_turns_calls_away() {
     assert!(refusal.message.contains(&address), "{}", refusal.message);
     assert_eq!(life(&standby), "", "it was not activated");
 
-    // Its own links are proved beforehand.
+    // Its own links are proved beforehand, and it is registered under a key of its own.
     standby.ready().await;
     beta.assert_running();
+    let keys: Vec<_> = cluster.sessions("alpha").await.into_keys().collect();
+    assert!(keys.len() == 2 && keys[1].ends_with(&format!("/alpha-{id}")), "{keys:?}");
 }
 
 #[tokio::test]
@@ -108,6 +110,24 @@ async fn a_graceful_stop_hands_over_at_once() {
     assert!(took < Duration::from_secs(1), "after {took:?}");
     assert!(active.ended().await.success());
     assert_eq!(life(&standby), "Activate TakenOver");
+}
+
+#[tokio::test]
+async fn a_stop_does_not_keep_a_standby_waiting_for_running_calls() {
+    let cluster = Cluster::start().await;
+    let (active, standby) = pair(&cluster, coordinator()).await;
+    let probe = active.probe("alpha").await;
+    let mut holder = probe.clone();
+    let limited = probe_plugin::v1::HoldRequest { limit_ms: 3000, ..hold("k") };
+    let running = tokio::spawn(async move { holder.hold(limited).await });
+    held(&probe, 1).await;
+    let told = Instant::now();
+    active.terminate();
+    let took = takes_over(&standby, told, "SIGTERM with a call that runs").await;
+    assert!(!running.is_finished(), "the call runs on: {took:?}");
+    within(LIMIT, running).await.expect("no panic").expect("it ends well");
+    active.ended().await;
+    assert_eq!(life(&active), "Activate Fresh, OnStopping (), Deactivate Stop, Stop ()", "deactivated once");
 }
 
 #[tokio::test]

@@ -28,6 +28,24 @@ async fn five_steps_in_order_each_with_its_time() {
 }
 
 #[tokio::test]
+async fn a_component_shows_its_session_and_the_tables_of_whom_it_depends_on() {
+    let cluster = Cluster::start().await;
+    let beta = cluster.probe("beta", coordinator()).await;
+    beta.healthy().await;
+    let host = cluster.probe("alpha", calling(&["beta"])).await;
+    let view = host.healthy().await.ready().await.component("alpha").await;
+    let (key, record) = cluster.sessions("alpha").await.pop_first().expect("it is registered");
+    let session = &view["session"];
+    assert_eq!((session["key"].as_str(), session["server_id"].as_i64()), (Some(key.as_str()), Some(record.server_id)));
+    assert_eq!(session["registration"]["lease_id"].as_i64(), Some(record.lease_id), "{session}");
+    assert!(session["time_left_ms"].as_u64().is_some_and(|left| left <= 2000), "{session}");
+    let [table] = view["tables"].as_array().expect("a list").as_slice() else { panic!("one table: {view}") };
+    assert!(table["role"] == "beta" && table["sessions"] == 1 && table["stale"] == false, "{table}");
+    assert!(table["revision"].as_i64() > Some(0) && table["age_ms"].is_u64(), "{table}");
+    assert!(table["restarts"] == 0 && table["last_restarts"].is_array() && table["corrections"] == 0, "{table}");
+}
+
+#[tokio::test]
 async fn life_begins_with_start_then_activate() {
     let cluster = Cluster::start().await;
     let host = cluster.probe("alpha", coordinator()).await;

@@ -117,7 +117,7 @@ impl Etcd {
                 panic!("etcd has ended with {status}:\n{log}");
             }
             // A linearizable read: there is a leader.
-            let read = async { self.client_of(member).await.get("ready", None).await };
+            let read = async { self.connect_to(member).await?.get("ready", None).await };
             if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(1), read).await {
                 return;
             }

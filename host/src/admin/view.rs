@@ -48,6 +48,9 @@ pub struct ComponentView {
     pub restarts: u64,
     /// Its registration in etcd, as the session shows itself.
     pub session: serde_json::Value,
+    /// The table of each role that it depends on: revision, age, whether it is stale, how often and why its watch was made
+    /// again, what comparing it with etcd's lists has corrected; as `discovery` shows it.
+    pub tables: Vec<serde_json::Value>,
     /// Required dependencies that cannot be called now.
     pub missing: Vec<MissingDependency>,
     /// The file that its code came from; `None` before it was loaded, and where it is linked in.

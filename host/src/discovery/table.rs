@@ -189,7 +189,11 @@ impl Table {
         };
         let held = Held { mod_revision, entry };
         let server_id = held.server_id();
-        self.highest = self.highest.max(server_id.unwrap_or(ServerId(0)));
+        if let Some(id) = server_id {
+            self.highest = self.highest.max(id);
+            // It is there: what is said of it from now on is believed, a DELETE in the same answer too.
+            self.guard.release(id);
+        }
         self.held.insert(key, held);
         server_id
     }
@@ -239,7 +243,6 @@ impl Table {
                 if let Some(held) = self.held.get_mut(&key) {
                     held.entry = Some(Arc::clone(&entry));
                 }
-                self.guard.release(id);
                 Some(entry)
             }
             None => self.guard.get(id).cloned(),

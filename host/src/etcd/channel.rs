@@ -15,6 +15,9 @@ use crate::etcd::credentials::Token;
 
 const HEADER: HeaderName = HeaderName::from_static("token");
 
+/// Carries none: etcd refuses to give a token to who shows one that it has forgotten.
+const AUTHENTICATE: &str = "/etcdserverpb.Auth/Authenticate";
+
 /// A connection whose requests carry the token of the moment at which they are sent.
 #[derive(Clone)]
 pub(super) struct TokenChannel {
@@ -42,7 +45,8 @@ impl Service<Request<Body>> for TokenChannel {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(token) = self.token.load_full() {
+        let token = self.token.load_full().filter(|_| request.uri().path() != AUTHENTICATE);
+        if let Some(token) = token {
             request.headers_mut().insert(HEADER, (*token).clone());
         }
         Service::call(&mut self.inner, request)

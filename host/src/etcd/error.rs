@@ -140,21 +140,20 @@ impl Fault {
             if let Some(fault) = error.downcast_ref::<io::Error>().and_then(Self::of_io) {
                 return fault;
             }
-            if let Some(error) = error.downcast_ref::<rustls::Error>() {
-                return TlsFault::of(error).into();
+            if let Some(fault) = error.downcast_ref::<TlsFault>() {
+                return fault.clone().into();
             }
             cause = error.source();
         }
-        let text = plugin_api::error::chain(error);
-        TlsFault::in_text(&text).map_or(Self::Unreachable(text), Self::Tls)
+        Self::Unreachable(plugin_api::error::chain(error))
     }
 
     fn of_io(error: &io::Error) -> Option<Self> {
         if error.kind() == io::ErrorKind::ConnectionRefused {
             return Some(Self::Refused);
         }
-        let inner = error.get_ref()?.downcast_ref::<rustls::Error>()?;
-        Some(TlsFault::of(inner).into())
+        // An error that another one wraps is not among its sources.
+        error.get_ref()?.downcast_ref::<TlsFault>().cloned().map(Self::Tls)
     }
 
     /// May another member, or a new connection, do better?

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use etcd_client::{AuthClient, Client, ConnectOptions, KvClient, LeaseClient, MaintenanceClient, WatchClient};
-use tonic::transport::Endpoint;
+use http::Uri;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::etcd::channel::TokenChannel;
+use crate::etcd::connector::{Connector, Trace};
 use crate::etcd::credentials::Token;
 use crate::etcd::renewals::Renewals;
-use crate::etcd::tls::fault::TlsFault;
-use crate::etcd::{EtcdConfig, EtcdError, Fault, tls};
+use crate::etcd::{EtcdConfig, EtcdError, Fault};
 
 /// The largest answer that is taken. tonic's own limit, 4 MiB, is less than a cluster's metadata may have.
 const LARGEST_ANSWER: usize = 64 << 20;
@@ -23,6 +24,8 @@ pub(super) struct Member {
     /// Counts the members used before, so that many failures at once lead to one move only.
     pub(super) generation: u64,
     pub(super) endpoint: String,
+    /// What the last connection to it told.
+    pub(super) trace: Trace,
     pub(super) kv: KvClient,
     pub(super) lease: LeaseClient,
     pub(super) watch: WatchClient,
@@ -41,13 +44,15 @@ impl Member {
         let index = usize::try_from(generation % count).unwrap_or_default();
         let endpoint = config.endpoints.get(index).cloned().unwrap_or_default();
         let unusable = |fault| EtcdError { doing: "use the endpoint".into(), endpoint: endpoint.clone(), fault };
-        let channel = TokenChannel::new(channel(config, &endpoint).await.map_err(unusable)?, token.clone());
+        let (channel, trace) = channel(config, &endpoint).map_err(unusable)?;
+        let channel = TokenChannel::new(channel, token.clone());
         // A member that is cut off from its cluster must not look alive, neither to a stream nor to a request.
         let options = ConnectOptions::new().with_require_leader(true);
         let client = Client::from_channel(channel.clone().into_client(), Some(options)).await;
         let client = client.map_err(|error| unusable(Fault::of(error)))?;
         Ok(Self {
             generation,
+            trace,
             kv: client.kv_client().max_decoding_message_size(LARGEST_ANSWER),
             lease: client.lease_client(),
             watch: client.watch_client().max_decoding_message_size(LARGEST_ANSWER),
@@ -60,23 +65,18 @@ impl Member {
     }
 }
 
-async fn channel(config: &EtcdConfig, endpoint: &str) -> Result<tonic::transport::Channel, Fault> {
-    let unusable = |error: &(dyn std::error::Error + 'static)| Fault::Client(plugin_api::error::chain(error));
-    let url = config.url(endpoint);
-    let is_secure = url.starts_with("https://");
-    let endpoint = Endpoint::from_shared(url).map_err(|error| unusable(&error))?;
-    let endpoint = endpoint
+fn channel(config: &EtcdConfig, endpoint: &str) -> Result<(Channel, Trace), Fault> {
+    let url: Uri = config.url(endpoint).parse().map_err(|_| Fault::Client("this is no URL".to_owned()))?;
+    let Some(authority) = url.authority() else {
+        return Err(Fault::Client("this names no host".to_owned()));
+    };
+    let tls = (url.scheme_str() == Some("https")).then(|| config.tls.clone());
+    let connector = Connector::new(authority, tls);
+    let trace = connector.trace().clone();
+    let endpoint = Endpoint::from(url)
         .connect_timeout(config.connect_timeout)
         .http2_keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .keep_alive_while_idle(true);
-    if !is_secure {
-        return Ok(endpoint.connect_lazy());
-    }
-    let tls = config.tls.clone();
-    // Files can be anywhere, and slow.
-    let settings = tokio::task::spawn_blocking(move || tls::read(&tls)).await;
-    let settings = settings.map_err(|error| unusable(&error))?.map_err(|error| TlsFault::File(error.to_string()))?;
-    let endpoint = endpoint.tls_config(settings.timeout(config.connect_timeout));
-    Ok(endpoint.map_err(|error| TlsFault::File(plugin_api::error::chain(&error)))?.connect_lazy())
+    Ok((endpoint.connect_with_connector_lazy(connector), trace))
 }

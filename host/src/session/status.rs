@@ -60,7 +60,7 @@ pub struct StandBy {
     pub deadline: BootTime,
     /// Since when it stands by.
     pub since: BootTime,
-    /// Who has the active key.
+    /// Who has the active key. How long its lease lives is asked for every few seconds, which wakes nobody.
     pub holder: Holder,
 }
 
@@ -84,7 +84,8 @@ pub struct Holder {
     pub address: String,
     /// Its machine.
     pub host_name: String,
-    /// Its lease; 0 where the key has none and stays for ever.
+    /// Its lease; 0 where the key has none and stays for ever. Shown in hexadecimal digits, as etcd's own tool writes it.
+    #[serde(rename = "lease", serialize_with = "as_hex")]
     pub lease_id: i64,
     /// How long its lease lives unless it is renewed; `None` where that is not known.
     #[serde(rename = "lease_left_ms", serialize_with = "as_millis")]
@@ -113,11 +114,15 @@ impl SessionStatus {
         }
     }
 
-    /// Is it another, but for the deadline?
+    /// Is it another, whatever the deadlines?
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Held(one), Self::Held(two)) => (&one.key, one.registration) != (&two.key, two.registration),
-            (Self::StandBy(one), Self::StandBy(two)) => StandBy { deadline: two.deadline, ..one.clone() } != *two,
+            (Self::StandBy(one), Self::StandBy(two)) => {
+                let same_holder = Holder { lease_left: None, ..one.holder.clone() }
+                    == Holder { lease_left: None, ..two.holder.clone() };
+                (&one.key, one.registration, one.since) != (&two.key, two.registration, two.since) || !same_holder
+            }
             (one, two) => one != two,
         }
     }
@@ -212,4 +217,13 @@ impl fmt::Display for Holder {
 
 fn as_millis<S: serde::Serializer>(left: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
     left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+}
+
+/// A lease's id for people, and for those whose numbers end at 2^53.
+pub(super) fn in_hex(lease_id: i64) -> String {
+    format!("{lease_id:x}")
+}
+
+fn as_hex<S: serde::Serializer>(lease_id: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&in_hex(*lease_id))
 }

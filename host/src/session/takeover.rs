@@ -7,6 +7,7 @@
 use std::net::SocketAddr;
 
 use plugin_api::identity::ServerId;
+use plugin_api::peers::Registration;
 
 use crate::cluster::Record;
 use crate::etcd::watch::Stored;
@@ -34,6 +35,8 @@ pub struct Found {
     pub address: String,
     /// The machine in its value.
     pub host_name: String,
+    /// Does its value say that the process stops?
+    pub stopping: bool,
     /// The lease that holds the key, as etcd has it; 0 for none.
     pub lease_id: i64,
     /// The revision at which the key was created.
@@ -84,6 +87,16 @@ impl Own {
 }
 
 impl Found {
+    /// Which registration the key is.
+    pub fn registration(&self) -> Registration {
+        Registration { create_revision: self.create_revision, lease_id: self.lease_id }
+    }
+
+    /// Is it the same key of the same process, whatever its value says else?
+    pub fn is_same_key_as(&self, other: &Self) -> bool {
+        (self.server_id, self.create_revision) == (other.server_id, other.create_revision)
+    }
+
     /// As others are told of it.
     pub fn holder(&self) -> Holder {
         Holder {
@@ -105,6 +118,7 @@ impl From<&Stored> for Found {
             server_id,
             address: record.address,
             host_name: record.host_name,
+            stopping: record.stopping,
             lease_id: stored.lease_id,
             create_revision: stored.create_revision,
             mod_revision: stored.mod_revision,
@@ -134,6 +148,7 @@ mod tests {
             server_id: Some(ServerId(6)),
             address: "10.0.0.1:53100".to_owned(),
             host_name: "a".to_owned(),
+            stopping: false,
             lease_id: 1,
             create_revision: 10,
             mod_revision: 11,

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::ids;
 use super::prepare::{self, Refused};
 use super::view::HostView;
 use super::{Address, Parts};
@@ -74,6 +75,8 @@ pub struct Host {
     /// Ends when the last call over the listener has.
     pub(crate) listener: AbortOnDropHandle<Result<(), ServeError>>,
     pub(crate) admin: Admin,
+    /// Raises the server ids where etcd loses its data.
+    pub(crate) ids: AbortOnDropHandle<()>,
 }
 
 /// A component and the task that owns it.
@@ -169,7 +172,8 @@ impl Host {
         let served = serve::run(listener, parts.own.clone(), parts.served.clone(), drain.clone().cancelled_owned());
         let listener = AbortOnDropHandle::new(workers.spawn(served));
         let members = opened.into_iter().map(|member| Running::start(member, parts.clone())).collect();
-        Ok(Self { parts, members, drain, listener, admin })
+        let ids = AbortOnDropHandle::new(tokio::spawn(ids::guard(parts.clone())));
+        Ok(Self { parts, members, drain, listener, admin, ids })
     }
 
     /// Returns when the host cannot go on, or is not to.

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use plugin_api::descriptor::Descriptor;
+use plugin_api::identity::Role;
 use serde_json::{Value, json};
 
 use super::Parts;
@@ -61,6 +63,7 @@ impl HostView {
             since_ms: u64::try_from(status.since.elapsed().as_millis()).unwrap_or(u64::MAX),
             restarts: status.restarts.into(),
             session: json!(session),
+            tables: tables(parts, shown.descriptor.as_ref()),
             missing: missing
                 .into_iter()
                 .map(|missing| MissingDependency {
@@ -75,6 +78,13 @@ impl HostView {
             steps: status.steps.into_iter().map(step_view).collect(),
         }
     }
+}
+
+/// The tables of the roles that a component depends on.
+fn tables(parts: Option<&Arc<Parts>>, descriptor: Option<&Descriptor>) -> Vec<Value> {
+    let (Some(parts), Some(descriptor)) = (parts, descriptor) else { return Vec::new() };
+    let depends = |role: &Role| descriptor.dependencies.iter().any(|dependency| dependency.role == *role);
+    parts.discovery.view().into_iter().filter(|table| depends(&table.role)).map(|table| json!(table)).collect()
 }
 
 fn step_name(step: Step) -> StepName {

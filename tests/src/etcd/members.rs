@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, StatusResponse};
+use etcd_client::{Client, Error, StatusResponse};
 
 use super::{Etcd, Member, START_LIMIT};
 use crate::eventually::{eventually, within};
@@ -80,9 +80,11 @@ impl Etcd {
     ///
     /// With users, where it does not answer the login.
     pub async fn client_of(&self, member: &Member) -> Client {
-        let endpoint = member.own_address().to_string();
-        let connected = Client::connect([endpoint], Some(self.connect_options()));
-        within(START_LIMIT, connected).await.expect("the member answers")
+        within(START_LIMIT, self.connect_to(member)).await.expect("the member answers")
+    }
+
+    pub(super) async fn connect_to(&self, member: &Member) -> Result<Client, Error> {
+        Client::connect([member.own_address().to_string()], Some(self.connect_options())).await
     }
 
     async fn status(&self, member: &Member) -> Result<StatusResponse, String> {

@@ -304,6 +304,15 @@ fn a_suspect_that_comes_back_was_never_away() {
 }
 
 #[test]
+fn a_suspect_that_comes_back_and_goes_in_one_answer_is_gone() {
+    let now = Instant::now();
+    let mut table = five(now);
+    table.replace(&[], 9, now);
+    table.change(&[put(session(&member(3), 3, "a:1", 10)), delete(&member(3), 11)], now);
+    assert_eq!(suspects(&table), [1, 2, 4, 5], "a DELETE is believed");
+}
+
+#[test]
 fn a_second_list_gives_no_second_time() {
     let now = Instant::now();
     let mut table = five(now);

@@ -1,6 +1,8 @@
 //! What went wrong in a TLS handshake, read off rustls' errors.
 
-use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
+use std::io;
+
+use tokio_rustls::rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
 /// Why there is no TLS connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -14,11 +16,11 @@ pub enum TlsFault {
     /// The member's certificate is not good for another reason, such as its time.
     #[error("its certificate is not good: {0}")]
     BadCertificate(String),
-    /// What answers speaks no TLS.
-    #[error("it does not speak TLS: the endpoint may be http://")]
+    /// What answers, if anything, speaks no TLS.
+    #[error("it ends the handshake, or answers something else: it may speak plain text, http://")]
     PlainServer,
-    /// The member wants TLS and was spoken to in plain text.
-    #[error("it ends a connection in plain text at once: it may want https://")]
+    /// The member was spoken to in plain text, and said nothing.
+    #[error("it ends a connection in plain text without a word: it may want TLS, https://")]
     PlainClient,
     /// The member takes nobody without a certificate.
     #[error("it wants a certificate from its clients (etcd.tls.cert, etcd.tls.key)")]
@@ -42,6 +44,14 @@ impl TlsFault {
             Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::PlainServer,
             Error::AlertReceived(alert) => Self::of_alert(*alert),
             other => Self::Handshake(other.to_string()),
+        }
+    }
+
+    /// The fault of a handshake that failed.
+    pub(in crate::etcd) fn of_handshake(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Self::PlainServer,
+            _ => Self::of_io(error).unwrap_or_else(|| Self::Handshake(error.to_string())),
         }
     }
 
@@ -69,22 +79,9 @@ impl TlsFault {
         }
     }
 
-    /// The fault in a text of rustls': in TLS 1.3 a client's certificate is refused after the handshake, when only h2's
-    /// errors are left, which keep the text alone.
-    pub(in crate::etcd) fn in_text(text: &str) -> Option<Self> {
-        let (_, alert) = text.split_once("received fatal alert: ")?;
-        let name: String = alert.chars().take_while(char::is_ascii_alphabetic).collect();
-        let known = [
-            AlertDescription::CertificateRequired,
-            AlertDescription::BadCertificate,
-            AlertDescription::UnknownCA,
-            AlertDescription::AccessDenied,
-            AlertDescription::CertificateUnknown,
-            AlertDescription::CertificateExpired,
-            AlertDescription::CertificateRevoked,
-            AlertDescription::UnsupportedCertificate,
-        ];
-        known.into_iter().find(|alert| format!("{alert:?}") == name).map(Self::of_alert)
+    /// The fault in an error of a TLS stream, where it is TLS'.
+    pub(in crate::etcd) fn of_io(error: &io::Error) -> Option<Self> {
+        error.get_ref().and_then(|inner| inner.downcast_ref()).map(Self::of)
     }
 }
 
@@ -102,16 +99,11 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_found_in_a_text() {
-        for (alert, fault) in [
-            (AlertDescription::CertificateRequired, TlsFault::CertificateWanted),
-            (AlertDescription::UnknownCA, TlsFault::CertificateRefused("UnknownCA".to_owned())),
-        ] {
-            let error = Error::AlertReceived(alert);
-            assert_eq!(TlsFault::of(&error), fault);
-            assert_eq!(TlsFault::in_text(&format!("connection error: {error}: x")), Some(fault));
-        }
-        assert_eq!(TlsFault::in_text("received fatal alert: HandshakeFailure"), None);
-        assert_eq!(TlsFault::in_text("connection reset"), None);
+    fn a_refused_certificate_is_told_from_one_that_is_wanted() {
+        let of = |alert| TlsFault::of_io(&io::Error::other(Error::AlertReceived(alert)));
+        assert_eq!(of(AlertDescription::CertificateRequired), Some(TlsFault::CertificateWanted));
+        assert!(matches!(of(AlertDescription::UnknownCA), Some(TlsFault::CertificateRefused(_))));
+        assert!(matches!(of(AlertDescription::ProtocolVersion), Some(TlsFault::Handshake(_))));
+        assert_eq!(TlsFault::of_io(&io::Error::other("another")), None);
     }
 }

@@ -1,8 +1,15 @@
+mod any;
+mod deleted;
+mod history;
+mod standby;
+mod stopping;
+
 use std::net::SocketAddr;
 
 use plugin_api::identity::ServerId;
 
 use super::*;
+use crate::session::takeover::Found;
 
 const TTL: Duration = Duration::from_secs(12);
 
@@ -20,17 +27,22 @@ impl Driven {
             host_name: "here".to_owned(),
             bound: SocketAddr::from(([127, 0, 0, 1], 1)),
         };
+        let settings = LeaseSettings { own, key: "key".to_owned(), standby_key: None, on_deleted: OnDeleted::Register };
+        Self::of(settings)
+    }
+
+    fn of(settings: LeaseSettings) -> Self {
         let now = BootTime::after_boot(Duration::from_secs(1000));
-        Self { lease: Lease::new(own, "key".to_owned(), now, 1), now }
+        Self { lease: Lease::new(settings, now, 1), now }
     }
 
     /// Registered under lease 5 at revision 10.
     fn held() -> Self {
         let mut driven = Self::new();
         driven.on(Event::FormerCleared);
-        driven.on(Event::Read(absent(1)));
+        driven.on(read(absent(1)));
         driven.on(Event::Granted { lease_id: 5, ttl: TTL, sent: driven.now });
-        driven.on(Event::Put(10));
+        driven.on(put_at(10));
         driven
     }
 
@@ -63,10 +75,31 @@ fn found(id: i64, lease_id: i64, create_revision: i64) -> Found {
         server_id: Some(ServerId(id)),
         address: "b:1".to_owned(),
         host_name: "there".to_owned(),
+        stopping: false,
         lease_id,
         create_revision,
         mod_revision: create_revision,
     }
+}
+
+fn put(lease_id: i64) -> Step {
+    Step::Put { lease_id, stopping: false, standby: None }
+}
+
+fn put_at(revision: i64) -> Event {
+    Event::Put { revision, stopping: false }
+}
+
+fn read(reading: Reading) -> Event {
+    Event::Read(Readings { main: reading.found, standby: None, revision: reading.revision })
+}
+
+fn not_put(reading: Reading) -> Event {
+    Event::NotPut(Readings { main: reading.found, standby: None, revision: reading.revision })
+}
+
+fn seen(reading: Reading) -> Event {
+    Event::Seen(Key::Main, reading)
 }
 
 fn there(found: Found, revision: i64) -> Reading {
@@ -83,11 +116,11 @@ fn the_first_registration_goes_step_by_step() {
     assert_eq!(driven.step(), Step::ClearFormer);
     driven.on(Event::FormerCleared);
     assert_eq!(driven.step(), Step::ReadKey);
-    driven.on(Event::Read(absent(1)));
+    driven.on(read(absent(1)));
     assert_eq!(driven.step(), Step::Grant);
     driven.on(Event::Granted { lease_id: 5, ttl: TTL, sent: driven.now });
-    assert_eq!((driven.step(), driven.state()), (Step::Put(5), "registering"));
-    driven.on(Event::Put(10));
+    assert_eq!((driven.step(), driven.state()), (put(5), "registering"));
+    driven.on(put_at(10));
     assert_eq!(driven.registration(), Some((10, 5)));
     assert_eq!(driven.step(), Step::Wait(driven.now + TTL / 3));
 }
@@ -97,7 +130,7 @@ fn the_deadline_is_counted_from_the_request() {
     let mut driven = Driven::held();
     driven.pass(TTL / 3);
     let sent = driven.now;
-    assert_eq!(driven.step(), Step::Renew { lease_id: 5, hedge_after: TTL / 6, limit: TTL / 6 });
+    assert_eq!(driven.step(), Step::Renew { lease_id: 5, hedge_after: TTL / 6, limit: TTL / 3 });
     driven.pass(TTL / 10);
     driven.on(Event::Renewed { ttl: TTL, sent });
     let SessionStatus::Held(held) = driven.lease.status() else { panic!("held") };
@@ -114,7 +147,7 @@ fn a_failed_renewal_is_tried_again_until_the_deadline() {
         assert_eq!(driven.registration(), Some((10, 5)));
         match driven.step() {
             Step::Renew { limit, .. } => {
-                assert!(limit <= TTL / 6 && driven.now + limit <= deadline, "no try outlasts the deadline");
+                assert!(limit <= TTL / 3 && driven.now + limit <= deadline, "no try outlasts the deadline");
                 driven.pass(limit);
                 driven.on(Event::Failed("no answer".to_owned()));
             }
@@ -133,8 +166,8 @@ fn after_the_deadline_the_old_lease_is_asked_for_first() {
     let mut driven = Driven::held();
     driven.pass(TTL);
     assert_eq!(driven.step(), Step::ReadKey);
-    driven.on(Event::Read(there(found(7, 5, 10), 20)));
-    assert_eq!(driven.step(), Step::Renew { lease_id: 5, hedge_after: TTL / 6, limit: TTL / 6 });
+    driven.on(read(there(found(7, 5, 10), 20)));
+    assert_eq!(driven.step(), Step::Renew { lease_id: 5, hedge_after: TTL / 6, limit: TTL / 3 });
     driven.on(Event::Renewed { ttl: TTL, sent: driven.now });
     assert_eq!(driven.registration(), Some((10, 5)), "nothing has changed for anybody");
 }
@@ -145,14 +178,14 @@ fn a_lease_that_has_gone_is_replaced() {
     driven.on(Event::LeaseGone);
     assert_eq!((driven.step(), driven.state()), (Step::ReadKey, "lost"));
     // The key outlives its lease by a moment.
-    driven.on(Event::Read(there(found(7, 5, 10), 20)));
-    assert_eq!(driven.step(), Step::Clear { lease_id: Some(5), mod_revision: 10 });
+    driven.on(read(there(found(7, 5, 10), 20)));
+    assert_eq!(driven.step(), Step::Clear { key: Key::Main, lease_id: Some(5), mod_revision: 10 });
     driven.on(Event::Cleared);
     assert_eq!(driven.step(), Step::ReadKey);
-    driven.on(Event::Read(absent(21)));
+    driven.on(read(absent(21)));
     assert_eq!(driven.step(), Step::Grant);
     driven.on(Event::Granted { lease_id: 6, ttl: TTL, sent: driven.now });
-    driven.on(Event::Put(22));
+    driven.on(put_at(22));
     assert_eq!(driven.registration(), Some((22, 6)));
 }
 
@@ -161,30 +194,32 @@ fn a_lease_that_went_in_the_outage_leaves_a_key_to_remove() {
     let mut driven = Driven::held();
     driven.pass(TTL);
     driven.step();
-    driven.on(Event::Read(there(found(7, 5, 10), 20)));
+    driven.on(read(there(found(7, 5, 10), 20)));
     driven.on(Event::LeaseGone);
-    assert_eq!(driven.step(), Step::Clear { lease_id: None, mod_revision: 10 });
+    assert_eq!(driven.step(), Step::ReadKey);
+    driven.on(read(there(found(7, 5, 10), 20)));
+    assert_eq!(driven.step(), Step::Clear { key: Key::Main, lease_id: Some(5), mod_revision: 10 });
 }
 
 #[test]
 fn a_deleted_key_is_put_under_the_same_lease() {
     let mut driven = Driven::held();
-    driven.on(Event::Seen(absent(11)));
+    driven.on(seen(absent(11)));
     assert_eq!((driven.step(), driven.state()), (Step::ReadKey, "lost"));
-    driven.on(Event::Read(absent(12)));
-    assert_eq!(driven.step(), Step::Renew { lease_id: 5, hedge_after: TTL / 6, limit: TTL / 6 });
+    driven.on(read(absent(12)));
+    assert_eq!(driven.step(), Step::Renew { lease_id: 5, hedge_after: TTL / 6, limit: TTL / 3 });
     driven.on(Event::Renewed { ttl: TTL, sent: driven.now });
-    assert_eq!(driven.step(), Step::Put(5));
-    driven.on(Event::Put(13));
+    assert_eq!(driven.step(), put(5));
+    driven.on(put_at(13));
     assert_eq!(driven.registration(), Some((13, 5)));
 }
 
 #[test]
 fn a_watch_that_lags_behind_changes_nothing() {
     let mut driven = Driven::held();
-    driven.on(Event::Seen(absent(9)));
-    driven.on(Event::Seen(there(found(1, 1, 8), 8)));
-    driven.on(Event::Seen(there(found(7, 5, 10), 10)));
+    driven.on(seen(absent(9)));
+    driven.on(seen(there(found(1, 1, 8), 8)));
+    driven.on(seen(there(found(7, 5, 10), 10)));
     assert_eq!(driven.registration(), Some((10, 5)));
 }
 
@@ -192,7 +227,7 @@ fn a_watch_that_lags_behind_changes_nothing() {
 fn a_key_that_was_put_over_is_lost() {
     for other in [found(8, 6, 10), found(7, 0, 10), found(7, 5, 11)] {
         let mut driven = Driven::held();
-        driven.on(Event::Seen(there(other.clone(), 12)));
+        driven.on(seen(there(other.clone(), 12)));
         assert_eq!(driven.state(), "lost", "{other:?}");
     }
 }
@@ -201,9 +236,9 @@ fn a_key_that_was_put_over_is_lost() {
 fn a_lost_race_drops_the_lease_and_waits() {
     let mut driven = Driven::new();
     driven.on(Event::FormerCleared);
-    driven.on(Event::Read(absent(1)));
+    driven.on(read(absent(1)));
     driven.on(Event::Granted { lease_id: 5, ttl: TTL, sent: driven.now });
-    driven.on(Event::NotPut(there(found(8, 6, 2), 3)));
+    driven.on(not_put(there(found(8, 6, 2), 3)));
     assert_eq!((driven.step(), driven.state()), (Step::Drop(5), "held_by_other"));
     driven.on(Event::Dropped);
     assert_eq!((driven.step(), driven.lease.lease_id()), (Step::AskHolder(6), None));
@@ -213,41 +248,41 @@ fn a_lost_race_drops_the_lease_and_waits() {
 fn our_id_under_a_lease_that_was_never_ours_is_another_holder() {
     let mut driven = Driven::new();
     driven.on(Event::FormerCleared);
-    driven.on(Event::Read(there(found(7, 6, 2), 3)));
+    driven.on(read(there(found(7, 6, 2), 3)));
     assert_eq!((driven.step(), driven.state()), (Step::AskHolder(6), "held_by_other"));
 
     let mut driven = Driven::held();
-    driven.on(Event::Seen(there(found(7, 6, 11), 12)));
-    driven.on(Event::Read(there(found(7, 6, 11), 12)));
+    driven.on(seen(there(found(7, 6, 11), 12)));
+    driven.on(read(there(found(7, 6, 11), 12)));
     assert_eq!((driven.step(), driven.state()), (Step::Drop(5), "held_by_other"));
 }
 
 #[test]
 fn our_key_without_a_lease_is_put_anew() {
     let mut driven = Driven::held();
-    driven.on(Event::Seen(there(found(7, 0, 10), 12)));
-    driven.on(Event::Read(there(found(7, 0, 10), 12)));
-    assert_eq!(driven.step(), Step::Clear { lease_id: Some(0), mod_revision: 10 });
+    driven.on(seen(there(found(7, 0, 10), 12)));
+    driven.on(read(there(found(7, 0, 10), 12)));
+    assert_eq!(driven.step(), Step::Clear { key: Key::Main, lease_id: None, mod_revision: 10 });
 }
 
 #[test]
 fn another_holder_is_watched_and_reported() {
     let mut driven = Driven::new();
     driven.on(Event::FormerCleared);
-    driven.on(Event::Read(there(found(8, 6, 2), 3)));
+    driven.on(read(there(found(8, 6, 2), 3)));
     assert_eq!(driven.step(), Step::AskHolder(6));
     driven.on(Event::HolderAsked(Some(TTL)));
     assert_eq!(driven.step(), Step::Wait(driven.now + REPORT_EVERY));
-    driven.on(Event::Seen(absent(3)));
+    driven.on(seen(absent(3)));
     assert!(matches!(driven.step(), Step::Wait(_)), "that was before the key was read");
     driven.pass(REPORT_EVERY);
     assert_eq!(driven.step(), Step::ReadKey);
-    driven.on(Event::Read(there(found(8, 6, 2), 9)));
+    driven.on(read(there(found(8, 6, 2), 9)));
     assert_eq!((driven.step(), driven.state()), (Step::AskHolder(6), "held_by_other"));
     driven.on(Event::HolderAsked(Some(TTL)));
-    driven.on(Event::Seen(absent(10)));
+    driven.on(seen(absent(10)));
     assert_eq!(driven.step(), Step::ReadKey, "at once");
-    driven.on(Event::Read(absent(10)));
+    driven.on(read(absent(10)));
     assert_eq!(driven.step(), Step::Grant);
 }
 
@@ -255,13 +290,13 @@ fn another_holder_is_watched_and_reported() {
 fn a_put_whose_answer_was_lost_is_found_again() {
     let mut driven = Driven::new();
     driven.on(Event::FormerCleared);
-    driven.on(Event::Read(absent(1)));
+    driven.on(read(absent(1)));
     driven.on(Event::Granted { lease_id: 5, ttl: TTL, sent: driven.now });
     driven.on(Event::Failed("no answer".to_owned()));
     let Step::Wait(until) = driven.step() else { panic!("a pause") };
     driven.now = until;
     assert_eq!(driven.step(), Step::ReadKey);
-    driven.on(Event::Read(there(found(7, 5, 10), 11)));
+    driven.on(read(there(found(7, 5, 10), 11)));
     driven.on(Event::Renewed { ttl: TTL, sent: driven.now });
     assert_eq!(driven.registration(), Some((10, 5)));
 }
@@ -294,40 +329,48 @@ fn an_old_lease_is_asked_for_often_enough() {
     }
 }
 
-/// Whatever is told in whatever state, the machine asks for something that leads on.
 #[test]
-fn every_event_in_every_state_leads_on() {
-    let mut random = fastrand::Rng::with_seed(7);
-    for _ in 0..2000 {
-        let mut driven = Driven::new();
-        for _ in 0..40 {
-            let step = driven.step();
-            if let Step::Wait(until) = step {
-                assert!(until > driven.now);
-                driven.now = until;
-            }
-            let ids = [7, 7, 8];
-            let reading = match random.u8(0..4) {
-                0 => absent(random.i64(0..50)),
-                _ => there(found(ids[random.usize(0..3)], random.i64(0..8), random.i64(1..50)), random.i64(0..50)),
-            };
-            let sent = driven.now;
-            driven.on(match random.u8(0..12) {
-                0 => Event::FormerCleared,
-                1 => Event::Read(reading),
-                2 => Event::Granted { lease_id: random.i64(1..8), ttl: TTL, sent },
-                3 => Event::Put(random.i64(1..50)),
-                4 => Event::NotPut(reading),
-                5 => Event::Cleared,
-                6 => Event::Dropped,
-                7 => Event::Renewed { ttl: TTL, sent },
-                8 => Event::LeaseGone,
-                9 => Event::HolderAsked(None),
-                10 => Event::Failed("failed".to_owned()),
-                _ => Event::Seen(reading),
-            });
-            let held = driven.registration();
-            assert!(held.is_none() || driven.lease.lease_id() == held.map(|(_, lease_id)| lease_id));
-        }
+fn a_lease_that_went_before_its_key_was_put_is_replaced() {
+    let mut driven = Driven::new();
+    driven.on(Event::FormerCleared);
+    driven.on(read(absent(1)));
+    driven.on(Event::Granted { lease_id: 5, ttl: TTL, sent: driven.now });
+    driven.on(Event::LeaseGone);
+    assert_eq!((driven.step(), driven.lease.lease_id()), (Step::ReadKey, None));
+    driven.on(read(absent(1)));
+    assert_eq!(driven.step(), Step::Grant);
+}
+
+#[test]
+fn a_read_that_succeeds_between_failures_does_not_shorten_the_pauses() {
+    let mut driven = Driven::new();
+    driven.on(Event::FormerCleared);
+    let mut longest = Duration::ZERO;
+    for _ in 0..10 {
+        driven.on(read(absent(1)));
+        assert_eq!(driven.step(), Step::Grant);
+        driven.on(Event::Failed("refused".to_owned()));
+        let Step::Wait(until) = driven.step() else { panic!("a pause") };
+        longest = longest.max(until.since(driven.now));
+        driven.now = until;
     }
+    assert!(longest >= LAST_PAUSE / 2, "{longest:?}");
+}
+
+#[test]
+fn a_registration_ends_the_long_pauses() {
+    let mut driven = Driven::held();
+    driven.pass(TTL);
+    assert_eq!(driven.step(), Step::ReadKey);
+    for _ in 0..10 {
+        driven.on(Event::Failed("refused".to_owned()));
+        let Step::Wait(until) = driven.step() else { panic!("a pause") };
+        driven.now = until;
+    }
+    driven.on(read(there(found(7, 5, 10), 20)));
+    driven.on(Event::Renewed { ttl: TTL, sent: driven.now });
+    driven.on(seen(absent(21)));
+    driven.on(Event::Failed("refused".to_owned()));
+    let Step::Wait(until) = driven.step() else { panic!("a pause") };
+    assert!(until <= driven.now + FIRST_PAUSE);
 }
