@@ -3,9 +3,9 @@
 //! Leaf module: `session` writes these, `discovery` reads them and publishes tables, `connections` and `admin` follow the
 //! tables. Keys and values are Milvus' own, so that its tools and ours can read one another's sessions.
 
+mod labels;
 mod touched;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,9 +37,10 @@ pub struct Record {
     /// The machine's name.
     pub host_name: String,
     /// Free labels, from the configuration.
-    pub server_labels: BTreeMap<String, String>,
+    pub server_labels: Labels,
 }
 
+pub use self::labels::Labels;
 pub use self::touched::Touched;
 
 /// Where things lie in etcd: `<root_path>/<meta_sub_path>/…`.

@@ -199,7 +199,7 @@ pub(super) fn describe(role: &Role, entry: &PeerSessionEntry, session: PeerSessi
         server_id: entry.server_id(),
         address: entry.record.address.clone(),
         version: entry.record.version.clone(),
-        labels: entry.record.server_labels.clone(),
+        labels: entry.record.server_labels.to_map(),
         standby: entry.standby,
         suspect: entry.suspect,
         session,

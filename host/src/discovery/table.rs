@@ -233,17 +233,16 @@ impl Table {
         let before = self.published.sessions.get(&id).cloned();
         let number = self.published.touched.number();
         let now = match self.in_etcd(id) {
-            Some((key, entry)) => {
+            Some((key, _)) => {
                 let appeared = before.as_ref().map_or(number, |before| before.appeared);
-                let entry = if entry.appeared == appeared {
+                let entry = self.held.get_mut(&key).and_then(|held| held.entry.as_mut());
+                entry.map(|entry| {
+                    if entry.appeared != appeared {
+                        // One that was just read is nobody else's yet: it is not copied.
+                        Arc::make_mut(entry).appeared = appeared;
+                    }
                     Arc::clone(entry)
-                } else {
-                    Arc::new(PeerSessionEntry { appeared, ..(**entry).clone() })
-                };
-                if let Some(held) = self.held.get_mut(&key) {
-                    held.entry = Some(Arc::clone(&entry));
-                }
-                Some(entry)
+                })
             }
             None => self.guard.get(id).cloned(),
         };

@@ -112,7 +112,7 @@ impl SessionSettings {
             version: self.version.clone(),
             lease_id,
             host_name: self.host_name.clone(),
-            server_labels: self.labels.clone(),
+            server_labels: self.labels.clone().into(),
         };
         serde_json::to_vec(&record).expect("a record has nothing that JSON cannot hold")
     }

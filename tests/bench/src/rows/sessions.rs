@@ -1,5 +1,6 @@
 //! Sessions of other hosts in an etcd, and who follows them: what several subjects begin with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -109,7 +110,7 @@ pub fn record(id: usize, round: usize, lease_id: i64) -> Record {
         version: format!("1.2.{round}"),
         lease_id,
         host_name: format!("querynode-{id}.cluster.internal"),
-        server_labels: [("zone".to_owned(), "a".to_owned())].into(),
+        server_labels: BTreeMap::from([("zone".to_owned(), "a".to_owned())]).into(),
     }
 }
 
