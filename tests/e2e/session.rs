@@ -1,5 +1,6 @@
 //! The host's own sessions, against a real etcd.
 
+mod history;
 mod server_id;
 mod standby;
 
