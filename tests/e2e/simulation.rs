@@ -1,6 +1,7 @@
 //! Deterministic simulation: the host's state machines against a model of etcd, over random histories by seed.
 //!
-//! No network, no process, no real time. [`model`] is etcd, written from its documents; [`world`] adds the network and time;
+//! No network, no process, no real time. [`model`] is etcd, written from its documents, and held against a real one by
+//! [`like_etcd`]; [`world`] adds the network and time;
 //! [`following`] drives the machine that follows keys, as its driver does. No code is shared with what is tested, but for the
 //! machines' own input and output. `tests/README.md` says how to run a seed again.
 //!
@@ -37,6 +38,7 @@ mod agenda;
 mod following;
 mod journal;
 mod keepers;
+mod like_etcd;
 mod model;
 mod peers;
 mod request;

@@ -101,7 +101,7 @@ impl Scene {
             self.once::<F>();
             self.world.spread();
         }
-        let pause = Duration::from_millis(self.world.random.u64(1..600));
+        let pause = Duration::from_millis(self.world.random.u64(1..if self.world.calm { 4000 } else { 600 }));
         self.world.tell_at(self.world.now + pause, Told::Act);
     }
 
