@@ -112,7 +112,9 @@ impl Ended {
         match self {
             Self::Failed(failed) => plugin_api::error::chain(failed),
             Self::Replaced { holder } => {
-                format!("replaced: its session is held by {holder} (component.{role}.standby does not stand by)")
+                format!(
+                    "replaced: its session is held by {holder}, and it does not stand by (component.{role}.standby)"
+                )
             }
             Self::Deleted => "its session's key was deleted".to_owned(),
             Self::Stopped => "the host stops".to_owned(),

@@ -403,6 +403,7 @@ async fn a_stop_lets_no_calls_in_to_a_component_that_was_never_active() {
     let holder = cluster.host(cluster.config().probe("alpha", coordinator())).await;
     holder.healthy().await;
     let config = cluster.config().set("shutdown.grace", "8s").probe("alpha", coordinator());
+    let config = config.set("component.alpha.standby", false);
     let host = cluster.host(config.probe("beta", serde_json::json!({ "moving_ms": 5_000 }))).await;
     host.in_state("beta", "Healthy").await;
     // It has started, and stands by for the one that holds the key.
