@@ -406,8 +406,8 @@ async fn a_stop_lets_no_calls_in_to_a_component_that_was_never_active() {
     let config = config.set("component.alpha.standby", false);
     let host = cluster.host(config.probe("beta", serde_json::json!({ "moving_ms": 5_000 }))).await;
     host.in_state("beta", "Healthy").await;
-    // It has started, and stands by for the one that holds the key.
-    host.logged(|line| line.message().starts_with("in standby")).await;
+    // It has started, and waits for the key that the other one holds.
+    host.logged(|line| line.message().starts_with("cannot register")).await;
     let alpha = host.probe("alpha").await;
     host.terminate();
     host.in_state("alpha", "Stopping").await;
