@@ -78,14 +78,15 @@ impl Keys {
     /// What a followed key is for this role: its active holder, one of its members, or nothing of its own
     /// (`querynode-3` is nothing of the role `query`).
     pub fn classify(&self, role: &Role, key: &[u8]) -> Option<SessionKey> {
-        let rest = std::str::from_utf8(key).ok()?.strip_prefix(&self.active_session(role))?;
+        let of_session = key.strip_prefix(self.base.as_bytes())?.strip_prefix(b"/session/")?;
+        let rest = std::str::from_utf8(of_session.strip_prefix(role.as_str().as_bytes())?).ok()?;
         if rest.is_empty() {
             return Some(SessionKey::Active);
         }
         let digits = rest.strip_prefix('-')?;
-        let id: i64 = digits.parse().ok()?;
         // One key for each id: `-03` and `-+3` would be taken for `-3`, and their ends for its end.
-        (id >= 0 && id.to_string() == digits).then_some(SessionKey::Member(ServerId(id)))
+        let is_plain = digits == "0" || !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_plain.then(|| digits.parse().ok().map(|id| SessionKey::Member(ServerId(id)))).flatten()
     }
 }
 
