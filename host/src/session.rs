@@ -14,7 +14,6 @@ mod state_file;
 mod status;
 pub mod takeover;
 mod tally;
-mod trouble;
 mod view;
 
 use std::sync::Arc;

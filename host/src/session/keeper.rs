@@ -8,7 +8,7 @@ mod work;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::session::state_file::StateFile;
 use crate::session::status::{Held, SessionStatus, StandBy};
 use crate::session::takeover::Own;
 use crate::session::tally::Tally;
-use crate::session::trouble::Trouble;
+use crate::trouble::{Over, Trouble};
 
 pub(super) use self::leftover::Leftover;
 
@@ -145,7 +145,7 @@ impl Keeper {
 
     fn failed(&mut self, error: &EtcdError) -> Event {
         let error = error.chain();
-        if let Some(failures) = self.trouble.failed(BootTime::now()) {
+        if let Some(failures) = self.trouble.failed(Instant::now()) {
             tracing::warn!(role = %self.settings.role, error, failures, "keeping the session: a request failed");
         }
         Event::Failed(error)
@@ -157,8 +157,8 @@ impl Keeper {
             SessionStatus::Held(_) | SessionStatus::StandBy(_) | SessionStatus::HeldByOther { .. } => {}
             _ => return,
         }
-        if let Some((after, failures)) = self.trouble.works(BootTime::now()) {
-            let (role, after) = (&self.settings.role, in_words(after));
+        if let Some(Over { lasted, failures }) = self.trouble.works(Instant::now()) {
+            let (role, after) = (&self.settings.role, in_words(lasted));
             tracing::info!(%role, %after, failures, "keeping the session works again");
         }
     }
