@@ -166,15 +166,10 @@ impl Keeper {
     fn publish(&self) {
         let status = self.lease.status();
         self.status.send_if_modified(|published| {
-            let differs = published.differs_from(status);
-            if differs {
+            if published.differs_from(status) {
                 self.log(status);
             }
-            // A later deadline is stored, and wakes nobody.
-            if published != status {
-                published.clone_from(status);
-            }
-            differs
+            published.becomes(status, BootTime::now())
         });
         let says_stopping = self.lease.says_stopping();
         self.marked.send_if_modified(|marked| std::mem::replace(marked, says_stopping) != says_stopping);
