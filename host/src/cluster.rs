@@ -14,6 +14,10 @@ use plugin_api::peers::Registration;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
+/// No counter of server ids comes as far as this. A greater one was made up by whoever wrote it; a counter that went on from
+/// there would come to its end.
+pub const GREATEST_COUNTED: ServerId = ServerId(i64::MAX / 2);
+
 /// The value of a session's key. Field names are Milvus'; unknown ones are ignored, absent ones take their default.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]

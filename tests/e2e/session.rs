@@ -343,6 +343,17 @@ async fn a_revoked_session_is_gone_from_etcd_and_from_the_state_file() {
 }
 
 #[tokio::test]
+async fn a_revocation_that_was_cancelled_is_made_by_the_next() {
+    let host = HostSide::start().await;
+    let settings = coordinator(5, LONG);
+    let session = host.open(settings.clone());
+    held(&session).await;
+    tokio::time::timeout(Duration::ZERO, session.revoke(LIMIT)).await.expect_err("it has only begun");
+    session.revoke(LIMIT).await;
+    assert!(host.stored(&mut shared().await.client().await, &settings).await.is_none());
+}
+
+#[tokio::test]
 async fn a_revocation_is_bounded() {
     let etcd = Etcd::start().await;
     let host = HostSide::in_etcd(&etcd).await;

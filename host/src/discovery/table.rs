@@ -17,7 +17,7 @@ use plugin_api::peers::Registration;
 
 use self::guard::Guard;
 use self::parse::parse;
-use crate::cluster::{Keys, PeerSessionEntry, PeerTable, SessionKey};
+use crate::cluster::{GREATEST_COUNTED, Keys, PeerSessionEntry, PeerTable, SessionKey};
 use crate::etcd::watch::{Change, Stored};
 
 /// A value that is no session, and why.
@@ -89,7 +89,7 @@ impl Table {
         self.guard.ids()
     }
 
-    /// The highest server id that any session has ever had here; 0 before the first.
+    /// The highest server id that any session has ever had here, of those that a counter has given out; 0 before the first.
     pub fn highest_server_id(&self) -> ServerId {
         self.highest
     }
@@ -190,7 +190,9 @@ impl Table {
         let held = Held { mod_revision, entry };
         let server_id = held.server_id();
         if let Some(id) = server_id {
-            self.highest = self.highest.max(id);
+            if id <= GREATEST_COUNTED {
+                self.highest = self.highest.max(id);
+            }
             // It is there: what is said of it from now on is believed, a DELETE in the same answer too.
             self.guard.release(id);
         }

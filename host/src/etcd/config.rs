@@ -83,7 +83,9 @@ impl EtcdConfig {
         }
         for endpoint in &self.endpoints {
             if let Some(text) = self.mistake_in_endpoint(endpoint) {
-                mistakes.push(("endpoints", format!("\"{endpoint}\" {text}")));
+                // What stands before an '@' may be a password.
+                let shown = endpoint.rsplit_once('@').map_or(endpoint.clone(), |(_, member)| format!("***@{member}"));
+                mistakes.push(("endpoints", format!("\"{shown}\" {text}")));
             }
         }
         for (key, path) in [("root_path", &self.root_path), ("meta_sub_path", &self.meta_sub_path)] {

@@ -8,7 +8,7 @@ mod work;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::session::state_file::StateFile;
 use crate::session::status::{Held, SessionStatus, StandBy};
 use crate::session::takeover::Own;
 use crate::session::tally::Tally;
-use crate::session::trouble::Trouble;
+use crate::trouble::{Over, Trouble};
 
 pub(super) use self::leftover::Leftover;
 
@@ -145,7 +145,7 @@ impl Keeper {
 
     fn failed(&mut self, error: &EtcdError) -> Event {
         let error = error.chain();
-        if let Some(failures) = self.trouble.failed(BootTime::now()) {
+        if let Some(failures) = self.trouble.failed(Instant::now()) {
             tracing::warn!(role = %self.settings.role, error, failures, "keeping the session: a request failed");
         }
         Event::Failed(error)
@@ -157,8 +157,8 @@ impl Keeper {
             SessionStatus::Held(_) | SessionStatus::StandBy(_) | SessionStatus::HeldByOther { .. } => {}
             _ => return,
         }
-        if let Some((after, failures)) = self.trouble.works(BootTime::now()) {
-            let (role, after) = (&self.settings.role, in_words(after));
+        if let Some(Over { lasted, failures }) = self.trouble.works(Instant::now()) {
+            let (role, after) = (&self.settings.role, in_words(lasted));
             tracing::info!(%role, %after, failures, "keeping the session works again");
         }
     }
@@ -166,15 +166,10 @@ impl Keeper {
     fn publish(&self) {
         let status = self.lease.status();
         self.status.send_if_modified(|published| {
-            let differs = published.differs_from(status);
-            if differs {
+            if published.differs_from(status) {
                 self.log(status);
             }
-            // A later deadline is stored, and wakes nobody.
-            if published != status {
-                published.clone_from(status);
-            }
-            differs
+            published.becomes(status, BootTime::now())
         });
         let says_stopping = self.lease.says_stopping();
         self.marked.send_if_modified(|marked| std::mem::replace(marked, says_stopping) != says_stopping);

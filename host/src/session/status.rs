@@ -114,6 +114,26 @@ impl SessionStatus {
         }
     }
 
+    /// Until when it is certain, where it is there.
+    pub(super) fn deadline(&self) -> Option<BootTime> {
+        match self {
+            Self::Held(held) => Some(held.deadline),
+            Self::StandBy(standby) => Some(standby.deadline),
+            _ => None,
+        }
+    }
+
+    /// Takes over the other, later one. True where whoever follows has to look again: a later deadline wakes nobody, unless
+    /// the one before is over. Its end may have been seen, and nothing else would tell that it is certain again.
+    pub(super) fn becomes(&mut self, other: &Self, now: BootTime) -> bool {
+        let is_over = self.deadline().is_some_and(|deadline| deadline <= now);
+        let wakes = self.differs_from(other) || is_over && self != other;
+        if self != other {
+            self.clone_from(other);
+        }
+        wakes
+    }
+
     /// Is it another, whatever the deadlines?
     pub(super) fn differs_from(&self, other: &Self) -> bool {
         match (self, other) {
@@ -202,7 +222,8 @@ impl SessionGuard {
 impl fmt::Display for Holder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.server_id {
-            Some(id) => write!(formatter, "server {id} at {} on machine '{}'", self.address, self.host_name)?,
+            // A foreign value can be of a megabyte.
+            Some(id) => write!(formatter, "server {id} at {:.255} on machine '{:.255}'", self.address, self.host_name)?,
             None => write!(formatter, "a value that is no session")?,
         }
         match (self.lease_id, self.lease_left) {
@@ -226,4 +247,55 @@ pub(super) fn in_hex(lease_id: i64) -> String {
 
 fn as_hex<S: serde::Serializer>(lease_id: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&in_hex(*lease_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    fn held_for(time: Duration) -> SessionStatus {
+        let registration = Registration { create_revision: 7, lease_id: 5 };
+        SessionStatus::Held(Held { key: "key".to_owned(), registration, deadline: BootTime::now() + time })
+    }
+
+    #[tokio::test]
+    async fn a_renewal_after_the_deadline_wakes_who_has_seen_its_end() {
+        let status = watch::Sender::new(held_for(SOON));
+        let mut guard = SessionGuard::new(status.subscribe());
+        assert!(guard.certainty_changed().await);
+        assert!(!guard.certainty_changed().await, "the deadline is over");
+        let mut again = pin!(guard.certainty_changed());
+        tokio::time::timeout(SOON, &mut again).await.expect_err("nothing has come yet");
+        let renewed = held_for(Duration::from_secs(60));
+        status.send_if_modified(|published| published.becomes(&renewed, BootTime::now()));
+        let told = tokio::time::timeout(Duration::from_secs(10), again).await;
+        assert_eq!(told, Ok(true));
+    }
+
+    #[test]
+    fn a_holder_is_told_in_few_words() {
+        let great = "x".repeat(1 << 20);
+        let of = |address: &str| Holder {
+            server_id: Some(ServerId(3)),
+            address: address.to_owned(),
+            host_name: address.to_owned(),
+            lease_id: 5,
+            lease_left: None,
+        };
+        assert_eq!(of("a:1").to_string(), "server 3 at a:1 on machine 'a:1'");
+        assert!(of(&great).to_string().len() < 1000);
+    }
+
+    #[test]
+    fn a_renewal_in_time_wakes_nobody() {
+        let mut published = held_for(Duration::from_secs(30));
+        let renewed = held_for(Duration::from_secs(60));
+        assert!(!published.becomes(&renewed, BootTime::now()));
+        assert_eq!(published, renewed);
+        assert!(published.becomes(&SessionStatus::Revoked, BootTime::now()));
+    }
 }

@@ -35,6 +35,16 @@ fn every_mistake_is_told() {
 }
 
 #[test]
+fn a_password_in_an_endpoint_is_refused_and_not_shown() {
+    let endpoints =
+        ["me:hunter2@etcd:2379", "https://me:hunter2@etcd:2379", "ftp://me:hunter2@etcd:1", "me:hunter2@etcd"];
+    let config = EtcdConfig { endpoints: endpoints.map(str::to_owned).to_vec(), ..EtcdConfig::default() };
+    let mistakes = config.mistakes();
+    assert_eq!(mistakes.len(), endpoints.len());
+    assert!(mistakes.iter().all(|(_, text)| text.contains("***@etcd") && !text.contains("hunter2")), "{mistakes:?}");
+}
+
+#[test]
 fn a_user_has_one_password() {
     let directory = tempfile::tempdir().expect("a directory");
     let password_file = file(&directory, "password", "secret\n");
