@@ -193,7 +193,8 @@ async fn a_stop_that_comes_to_its_limit_while_calls_drain_gives_the_session_up()
     let cluster = Cluster::start().await;
     // The lease outlives the test: a session that is gone was given up. The limit is over before the drain's.
     let config = cluster.config().set("session.ttl", "60s").set("shutdown.grace", "0s");
-    let config = config.set("shutdown.drain", "3900ms").set("shutdown.limit", "4s");
+    let config = config.set("shutdown.drain", "3400ms").set("shutdown.limit", "4s");
+    let config = config.set("component.alpha.deactivate_timeout", "200ms").set("component.alpha.stop_timeout", "200ms");
     let host = cluster.host(config.probe("alpha", coordinator())).await;
     let probe = host.healthy().await.probe("alpha").await;
     let mut caller = probe.clone();

@@ -97,7 +97,7 @@ pub struct Holder {
 pub struct SessionGuard {
     status: watch::Receiver<SessionStatus>,
     /// The certain registration that [`SessionGuard::certainty_changed`] told of last.
-    told: Option<i64>,
+    told: Option<Registration>,
 }
 
 impl SessionStatus {
@@ -153,13 +153,11 @@ impl SessionGuard {
         Self { status, told: None }
     }
 
-    /// The session's key and its create revision, where the session is held for certain: what every write under it compares.
-    pub fn current(&self) -> Option<(String, i64)> {
+    /// The session's key and its registration, where the session is held for certain: what every write under it compares.
+    pub fn current(&self) -> Option<(String, Registration)> {
         match &*self.status.borrow() {
             // The deadline is looked at here: the keeper may sleep, or the machine may just have woken.
-            SessionStatus::Held(held) if BootTime::now() < held.deadline => {
-                Some((held.key.clone(), held.registration.create_revision))
-            }
+            SessionStatus::Held(held) if BootTime::now() < held.deadline => Some((held.key.clone(), held.registration)),
             _ => None,
         }
     }
@@ -170,9 +168,9 @@ impl SessionGuard {
         self.certain().is_some()
     }
 
-    /// The create revision under which the session is held for certain at this very moment.
-    pub fn certain_revision(&self) -> Option<i64> {
-        self.certain().map(|(create_revision, _)| create_revision)
+    /// The registration under which the session is held for certain at this very moment.
+    pub fn certain_registration(&self) -> Option<Registration> {
+        self.certain().map(|(registration, _)| registration)
     }
 
     /// Waits until the session is not held for certain any more, or is again, also where it is under another registration:
@@ -186,8 +184,8 @@ impl SessionGuard {
             // Before the look, so that no change between the two is missed.
             self.status.mark_unchanged();
             let certain = self.certain();
-            if certain.map(|(revision, _)| revision) != self.told {
-                self.told = certain.map(|(revision, _)| revision);
+            if certain.map(|(registration, _)| registration) != self.told {
+                self.told = certain.map(|(registration, _)| registration);
                 return certain.is_some();
             }
             let changed = async {
@@ -208,12 +206,10 @@ impl SessionGuard {
         }
     }
 
-    /// The certain registration's create revision and its deadline.
-    fn certain(&self) -> Option<(i64, BootTime)> {
+    /// The certain registration and its deadline.
+    fn certain(&self) -> Option<(Registration, BootTime)> {
         match &*self.status.borrow() {
-            SessionStatus::Held(held) if BootTime::now() < held.deadline => {
-                Some((held.registration.create_revision, held.deadline))
-            }
+            SessionStatus::Held(held) if BootTime::now() < held.deadline => Some((held.registration, held.deadline)),
             _ => None,
         }
     }
