@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::ShutdownConfig;
 use crate::lifecycle::State;
-use crate::session::Session;
+use crate::session::{Session, SessionStatus};
 use crate::startup::Parts;
 use crate::startup::host::{Host, Running};
 use crate::supervise::tenure::Tenure;
@@ -151,7 +151,10 @@ fn owner_failed(member: &Member, error: &JoinError) {
 
 /// Peers are told by etcd, before anything stops working.
 async fn mark_stopping(ending: &[Ending]) {
-    let marked = ending.iter().filter_map(|ending| ending.alive.session.as_ref()).map(async |session| {
+    let sessions = ending.iter().filter_map(|ending| ending.alive.session.as_ref());
+    // Where its key was deleted, and stays so, nobody is left who could be told.
+    let there = sessions.filter(|session| !matches!(*session.status().borrow(), SessionStatus::Deleted { .. }));
+    let marked = there.map(async |session| {
         if let Err(error) = session.mark_stopping().await {
             tracing::warn!(error = plugin_api::error::chain(&error), "peers could not be told of the stop");
         }

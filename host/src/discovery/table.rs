@@ -184,7 +184,9 @@ impl Table {
                 let text = String::from_utf8_lossy(&stored.key).into_owned();
                 self.skipped.insert(key, Skipped { key: text, why, revision: mod_revision });
                 // The key lives on: what it last said still holds, as long as it is the same registration.
-                former.filter(|former| former.registration.create_revision == create_revision).cloned()
+                // A put without its lease, or with another, is not its owner's.
+                let registration = Registration { create_revision, lease_id };
+                former.filter(|former| former.registration == registration).cloned()
             }
         };
         let held = Held { mod_revision, entry };

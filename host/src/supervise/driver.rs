@@ -237,7 +237,10 @@ impl Held<'_> {
     }
 
     async fn stand_by(&mut self, holder: String) -> Result<(), Forbidden> {
-        tracing::warn!(role = %self.role(), active = holder, "another is active: standing by");
+        match self.member.lifecycle.status().state {
+            State::StandBy { .. } => tracing::info!(role = %self.role(), active = holder, "standing by for another"),
+            _ => tracing::warn!(role = %self.role(), active = holder, "another is active: standing by"),
+        }
         let detail = format!("standing by for {holder}");
         self.arrive(State::StandBy { holder }, detail)?;
         // When it is active again it is told of its peers anew.

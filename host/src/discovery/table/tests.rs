@@ -138,6 +138,16 @@ fn an_id_that_no_counter_has_given_out_is_no_highest_one() {
 }
 
 #[test]
+fn rubbish_put_without_the_lease_ends_the_registration() {
+    let (mut table, now) = (table(), Instant::now());
+    table.replace(&[coordinator(ACTIVE, 3, 7), coordinator(&member(4), 4, 8)], 8, now);
+    table.change(&[put(Stored { lease_id: 0, ..stored(ACTIVE, "{", 7, 9) })], now);
+    assert_eq!((ids(&table), table.published().active().is_none()), (vec![4], true), "nobody is active any more");
+    table.change(&[put(coordinator(&member(3), 3, 10))], now);
+    assert!(entry(&table, 3).standby, "it stands by, whatever it was before");
+}
+
+#[test]
 fn a_registration_outlives_an_update_that_is_not_understood() {
     let (mut table, now) = (table(), Instant::now());
     table.replace(&[session(&member(3), 3, "a:1", 7)], 7, now);

@@ -35,13 +35,12 @@ fn every_mistake_is_told() {
 }
 
 #[test]
-fn a_password_in_an_endpoint_is_refused_and_not_shown() {
-    let endpoints =
-        ["me:hunter2@etcd:2379", "https://me:hunter2@etcd:2379", "ftp://me:hunter2@etcd:1", "me:hunter2@etcd"];
-    let config = EtcdConfig { endpoints: endpoints.map(str::to_owned).to_vec(), ..EtcdConfig::default() };
-    let mistakes = config.mistakes();
-    assert_eq!(mistakes.len(), endpoints.len());
-    assert!(mistakes.iter().all(|(_, text)| text.contains("***@etcd") && !text.contains("hunter2")), "{mistakes:?}");
+fn a_password_in_an_endpoint_is_not_shown() {
+    for endpoint in ["https://me:secret@etcd:2379", "me:secret@etcd:2379", "ftp://me:sec@ret@etcd:2379", "me:secret@"] {
+        let config = EtcdConfig { endpoints: vec![endpoint.to_owned()], ..EtcdConfig::default() };
+        let mistakes = config.mistakes();
+        assert!(mistakes.len() == 1 && !format!("{mistakes:?}").contains("sec"), "{mistakes:?}");
+    }
 }
 
 #[test]
