@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use componenthost::etcd::EtcdConfig;
 use componenthost::etcd::lease::KeepAlive;
 use futures_util::future::join_all;
 use tests::etcd::{Etcd, Settings};
@@ -91,4 +92,29 @@ async fn a_renewal_that_nobody_answers_ends_at_its_limit() {
     let (since, limit) = (Instant::now(), Duration::from_millis(500));
     keep_alive.renew(Duration::from_millis(100), limit).await.expect_err("silence");
     assert!(since.elapsed() >= limit && since.elapsed() < LONG / 4, "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_stream_on_which_everything_waits_for_a_dead_leader_is_left_for_a_new_one() {
+    let etcd = Etcd::start_with(Settings::three_members()).await;
+    if etcd.leader().await == 0 {
+        etcd.move_leader().await;
+    }
+    let config = EtcdConfig { endpoints: vec![etcd.endpoint()], root_path: etcd.prefix(), ..EtcdConfig::default() };
+    let host = componenthost::etcd::Etcd::connect(&config).await.expect("etcd answers");
+    let lease = async || KeepAlive::new(host.clone(), host.grant_lease(LONG).await.expect("a lease").lease_id);
+    let (first, second) = (lease().await, lease().await);
+    first.renew(LONG, LONG).await.expect("an answer").expect("the lease");
+
+    // The follower passes this on to the leader, and does not stop waiting for it when another leads.
+    etcd.member(etcd.leader().await).stop().await;
+    let first = tokio::spawn(async move { first.renew(LONG, LONG).await });
+    let hedge_after = Duration::from_millis(1500);
+    tokio::time::sleep(hedge_after).await;
+    etcd.leader().await;
+    let since = Instant::now();
+    second.renew(hedge_after, LONG).await.expect("an answer").expect("the lease");
+    assert!(since.elapsed() < hedge_after, "asked only once: {:?}", since.elapsed());
+    // Who waited on the old stream is told, and asks again.
+    within(LONG / 4, first).await.expect("no panic").expect("an answer").expect("the lease");
 }
