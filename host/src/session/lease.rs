@@ -45,6 +45,14 @@ pub struct LeaseSettings {
     pub on_deleted: OnDeleted,
 }
 
+impl LeaseSettings {
+    /// Is the key, as a node's, named by this process's own id?
+    fn names_nobody_else(&self) -> bool {
+        let name = self.key.strip_suffix(&self.own.server_id.to_string());
+        name.is_some_and(|name| name.ends_with('-'))
+    }
+}
+
 /// The life of one session.
 #[derive(Clone, Debug)]
 pub struct Lease {

@@ -38,6 +38,10 @@ impl Lease {
                     // It was put over, not deleted.
                     lease.registered = None;
                 }
+                if main.server_id.is_none() && self.settings.names_nobody_else() {
+                    // Nobody else registers there: who waited for somebody to delete it would be lost for good.
+                    return self.remove(Key::Main, &main);
+                }
                 match (standby, in_its_place) {
                     _ if self.settings.standby_key.is_none() => self.block(&main, revision, now),
                     (Some(own), _) => self.aim(Aim::StandBy { own, holder: main, revision }),

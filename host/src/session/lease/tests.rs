@@ -374,3 +374,18 @@ fn a_registration_ends_the_long_pauses() {
     let Step::Wait(until) = driven.step() else { panic!("a pause") };
     assert!(until <= driven.now + FIRST_PAUSE);
 }
+
+#[test]
+fn rubbish_in_a_nodes_own_key_is_removed_and_the_key_put_again() {
+    let node = Step::Clear { key: Key::Main, lease_id: None, mod_revision: 12 };
+    // A coordinator's key is anybody's: who put something there may mean something by it.
+    for (key, step) in [("role-7", node), ("role", Step::Drop(5)), ("role-17", Step::Drop(5))] {
+        let mut driven = Driven::held();
+        driven.lease.settings.key = key.to_owned();
+        let rubbish = Found { server_id: None, mod_revision: 12, ..found(7, 0, 10) };
+        driven.on(seen(there(rubbish.clone(), 12)));
+        assert_eq!((driven.state(), driven.step()), ("lost", Step::ReadKey));
+        driven.on(read(there(rubbish, 12)));
+        assert_eq!(driven.step(), step, "{key}");
+    }
+}
