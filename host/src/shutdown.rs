@@ -38,6 +38,9 @@ pub enum Stopped {
 /// What of the limit is kept for giving sessions up when components hang.
 const RESERVE: Duration = Duration::from_secs(2);
 
+/// How long the last answers may take on their way out.
+const LAST_ANSWERS: Duration = Duration::from_millis(250);
+
 /// Stops a host within `shutdown.limit`.
 ///
 /// # Cancel safety
@@ -62,7 +65,7 @@ pub async fn stop(host: Host) -> Stopped {
 
 async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     // Ids are guarded to the end.
-    let Host { parts, members, drain, listener, admin, ids: _ids } = host;
+    let Host { parts, members, drain, mut listener, admin, ids: _ids } = host;
     let all: Vec<Arc<Member>> = members.iter().map(|running| running.member.clone()).collect();
     let reserve = RESERVE.min(config.limit / 4);
     let mut ended = Box::pin(async {
@@ -87,6 +90,12 @@ async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
             Stopped::AtTheLimit
         }
     };
+    // A call has ended when its answer was handed to the connection, which may still have to send it. One that has failed
+    // before sends nothing.
+    if stopped == Stopped::Clean && !listener.is_finished() {
+        // Whoever only listens, to the health of a service, keeps its connection: it is cut.
+        let _ = tokio::time::timeout(LAST_ANSWERS, &mut listener).await;
+    }
     // Connections without a call are closed by now; what is left is cut.
     drop(listener);
     parts.connections.stop().await;
