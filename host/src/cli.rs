@@ -26,6 +26,8 @@ Examples:
       run RootCoord, QueryCoord and a QueryNode in one host, until SIGINT or SIGTERM
   componenthost check --config config/querynode.toml
       report every mistake in the configuration, and every plugin that would be refused
+  componenthost check --connect --config config/querynode.toml
+      the same, and what each member of etcd answers: refused, TLS, authentication, no leader
   componenthost call rootcoord ShowCollections
       call a method of the RootCoord that is registered in etcd
 

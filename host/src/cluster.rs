@@ -14,6 +14,10 @@ use plugin_api::peers::Registration;
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
+/// No counter of server ids comes as far as this. A greater one was made up by whoever wrote it; a counter that went on from
+/// there would come to its end.
+pub const GREATEST_COUNTED: ServerId = ServerId(i64::MAX / 2);
+
 /// The value of a session's key. Field names are Milvus'; unknown ones are ignored, absent ones take their default.
 #[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -78,14 +82,15 @@ impl Keys {
     /// What a followed key is for this role: its active holder, one of its members, or nothing of its own
     /// (`querynode-3` is nothing of the role `query`).
     pub fn classify(&self, role: &Role, key: &[u8]) -> Option<SessionKey> {
-        let rest = std::str::from_utf8(key).ok()?.strip_prefix(&self.active_session(role))?;
+        let of_session = key.strip_prefix(self.base.as_bytes())?.strip_prefix(b"/session/")?;
+        let rest = std::str::from_utf8(of_session.strip_prefix(role.as_str().as_bytes())?).ok()?;
         if rest.is_empty() {
             return Some(SessionKey::Active);
         }
         let digits = rest.strip_prefix('-')?;
-        let id: i64 = digits.parse().ok()?;
         // One key for each id: `-03` and `-+3` would be taken for `-3`, and their ends for its end.
-        (id >= 0 && id.to_string() == digits).then_some(SessionKey::Member(ServerId(id)))
+        let is_plain = digits == "0" || !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit());
+        is_plain.then(|| digits.parse().ok().map(|id| SessionKey::Member(ServerId(id)))).flatten()
     }
 }
 

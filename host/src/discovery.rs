@@ -8,7 +8,6 @@ mod follow;
 pub mod reconcile;
 mod record;
 pub mod table;
-mod trouble;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};

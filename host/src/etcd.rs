@@ -61,18 +61,27 @@ impl Etcd {
     ///
     /// # Errors
     ///
-    /// The last member's failure, which tells *refused*, *TLS*, *authentication*, *no leader* and *no answer* apart.
+    /// The last member's failure, which tells *refused*, *TLS*, *authentication*, *no leader* and *no answer* apart; but that
+    /// of a member without a leader, where there is one: it says why the others are missed.
     pub async fn connect(config: &EtcdConfig) -> Result<Self, EtcdError> {
         let etcd = Self::lazy(config).await?;
         let mut tries = config.endpoints.len().max(1);
+        let mut without_leader = None;
+        let pass_over = |error: &EtcdError| tracing::warn!(error = error.chain(), "this member of etcd is passed over");
         loop {
             tries -= 1;
             // Any key does: what counts is that the read goes through the cluster's leader.
             match etcd.get("read from the cluster", etcd.keys().next_server_id(), None).await {
                 Ok(_) => return Ok(etcd),
                 // Another member knows no other users.
-                Err(error) if tries == 0 || matches!(error.fault, Fault::Authentication(_)) => return Err(error),
-                Err(error) => tracing::warn!(error = %error.chain(), "this member of etcd is passed over"),
+                Err(error) if matches!(error.fault, Fault::Authentication(_)) => return Err(error),
+                Err(error) if tries > 0 => {
+                    pass_over(&error);
+                    if matches!(error.fault, Fault::NoLeader) {
+                        without_leader = Some(error);
+                    }
+                }
+                Err(error) => return Err(without_leader.inspect(|_| pass_over(&error)).unwrap_or(error)),
             }
         }
     }

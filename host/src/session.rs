@@ -14,7 +14,6 @@ mod state_file;
 mod status;
 pub mod takeover;
 mod tally;
-mod trouble;
 mod view;
 
 use std::sync::Arc;
@@ -43,7 +42,7 @@ pub enum SessionError {
     #[error(transparent)]
     Etcd(#[from] EtcdError),
     /// The counter of server ids is no number.
-    #[error("the counter of server ids, {key}, is no positive number but '{value}'")]
+    #[error("the counter of server ids, {key}, is no positive number but '{value:.255}'")]
     Counter {
         /// Its key.
         key: String,
@@ -74,8 +73,18 @@ pub struct Session {
     status: watch::Receiver<SessionStatus>,
     tally: Arc<Tally>,
     stop: CancellationToken,
-    /// Ends with what is left to be revoked.
-    keeper: tokio::sync::Mutex<Option<AbortOnDropHandle<Leftover>>>,
+    /// Held by whoever gives the session up.
+    ending: tokio::sync::Mutex<Ending>,
+}
+
+/// How far giving a session up has come.
+enum Ending {
+    /// The keeper ends with what is left to be revoked.
+    Keeper(AbortOnDropHandle<Leftover>),
+    /// What it has left.
+    Leftover(Leftover),
+    /// Nothing is left.
+    Ended,
 }
 
 impl Session {
@@ -87,7 +96,16 @@ impl Session {
         let keeper = Keeper::new(etcd.clone(), Arc::clone(&settings), to_be_marked, state_file, Arc::clone(&tally));
         let (status, marked) = keeper.told();
         let task = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
-        Self { etcd, settings, stopping, marked, status, tally, stop, keeper: tokio::sync::Mutex::new(Some(task)) }
+        Self {
+            etcd,
+            settings,
+            stopping,
+            marked,
+            status,
+            tally,
+            stop,
+            ending: tokio::sync::Mutex::new(Ending::Keeper(task)),
+        }
     }
 
     /// How it stands, now and after each change. A renewal is no change.
@@ -129,17 +147,24 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// A cancelled call leaves the keeper ended, and the lease to run out.
+    /// A cancelled call leaves the keeper ended; the next one goes on where it was. Without one the lease runs out.
     pub async fn revoke(&self, limit: Duration) {
         self.stop.cancel();
-        let Some(keeper) = self.keeper.lock().await.take() else {
-            return;
-        };
         let role = &self.settings.role;
         let given_up = async {
-            match keeper.await {
-                Ok(leftover) => leftover.revoke().await,
-                Err(error) => tracing::error!(%role, %error, "the session's keeper has failed: its lease will run out"),
+            let mut ending = self.ending.lock().await;
+            if let Ending::Keeper(keeper) = &mut *ending {
+                *ending = match keeper.await {
+                    Ok(leftover) => Ending::Leftover(leftover),
+                    Err(error) => {
+                        tracing::error!(%role, %error, "the session's keeper has failed: its lease will run out");
+                        Ending::Ended
+                    }
+                };
+            }
+            if let Ending::Leftover(leftover) = &*ending {
+                leftover.revoke().await;
+                *ending = Ending::Ended;
             }
         };
         if tokio::time::timeout(limit, given_up).await.is_err() {

@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::ShutdownConfig;
 use crate::lifecycle::State;
+use crate::session::{Session, SessionStatus};
 use crate::startup::Parts;
 use crate::startup::host::{Host, Running};
 use crate::supervise::tenure::Tenure;
@@ -64,7 +65,7 @@ async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     let Host { parts, members, drain, listener, admin, ids: _ids } = host;
     let all: Vec<Arc<Member>> = members.iter().map(|running| running.member.clone()).collect();
     let reserve = RESERVE.min(config.limit / 4);
-    let ended = async {
+    let mut ended = Box::pin(async {
         let (mut ending, late) = take_over(members).await;
         mark_stopping(&ending).await;
         let_work_move(&ending, &parts.workers, config.grace).await;
@@ -74,12 +75,15 @@ async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
         tokio::join!(way_made, drain_calls(&ending, config.drain));
         end_components(ending, &parts, config).await;
         end_late(late, &parts, config).await;
-    };
-    let stopped = match tokio::time::timeout(config.limit - reserve, ended).await {
+    });
+    let stopped = match tokio::time::timeout(config.limit - reserve, &mut ended).await {
         Ok(()) => Stopped::Clean,
         Err(_) => {
             tracing::error!("components have not ended in time: the sessions that are left are given up all the same");
-            revoke_all(&all, reserve).await;
+            let sessions = sessions_of(&all);
+            // It owns them, or has tasks that do: with the last of these a session would end without being given up.
+            drop(ended);
+            revoke_all(&sessions, reserve).await;
             Stopped::AtTheLimit
         }
     };
@@ -96,9 +100,12 @@ async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     stopped
 }
 
+fn sessions_of(members: &[Arc<Member>]) -> Vec<Arc<Session>> {
+    members.iter().filter_map(|member| member.shown().session.upgrade()).collect()
+}
+
 /// Peers must not wait for a lease to run out because a component of ours hangs. Without its session it writes nothing more.
-async fn revoke_all(members: &[Arc<Member>], limit: Duration) {
-    let sessions: Vec<_> = members.iter().filter_map(|member| member.shown().session.upgrade()).collect();
+async fn revoke_all(sessions: &[Arc<Session>], limit: Duration) {
     // Half of it: the process has to leave in good order, too.
     futures_util::future::join_all(sessions.iter().map(|session| session.revoke(limit / 2))).await;
 }
@@ -144,7 +151,10 @@ fn owner_failed(member: &Member, error: &JoinError) {
 
 /// Peers are told by etcd, before anything stops working.
 async fn mark_stopping(ending: &[Ending]) {
-    let marked = ending.iter().filter_map(|ending| ending.alive.session.as_ref()).map(async |session| {
+    let sessions = ending.iter().filter_map(|ending| ending.alive.session.as_ref());
+    // Where its key was deleted, and stays so, nobody is left who could be told.
+    let there = sessions.filter(|session| !matches!(*session.status().borrow(), SessionStatus::Deleted { .. }));
+    let marked = there.map(async |session| {
         if let Err(error) = session.mark_stopping().await {
             tracing::warn!(error = plugin_api::error::chain(&error), "peers could not be told of the stop");
         }

@@ -226,6 +226,8 @@ async fn a_deleted_key_stops_the_host_where_that_is_wanted() {
     assert!(host.ended().await.success(), "as if it had been told by a signal");
     let why = host.log().into_iter().find_map(|line| line.text("why")).expect("it says why");
     assert!(why.contains(&key) && why.contains("session.on_deleted"), "{why}");
+    let told_in_vain = host.log().iter().any(|line| line.message().contains("could not be told"));
+    assert!(!told_in_vain, "without a key there is nobody who could be told of the stop");
     // It may have been fenced first; it is deactivated once all the same.
     let told = host.log().into_iter().filter(|line| line.message() == "life").filter_map(|line| line.text("method"));
     let told: Vec<_> = told.filter(|method| method != "OnStopping").collect();

@@ -70,8 +70,8 @@ impl Component {
     /// It may write under the registration that it has now.
     fn activate(&self) {
         let guard = self.session.guard();
-        let revision = guard.certain_revision().expect("it is held");
-        self.metadata.permit().give(guard, revision);
+        let registration = guard.certain_registration().expect("it is held");
+        self.metadata.permit().give(guard, registration);
     }
 
     async fn put_refused(&self) -> bool {
@@ -214,11 +214,12 @@ async fn a_component_that_does_not_know_that_it_was_replaced_is_fenced_by_etcd()
 async fn a_permit_is_worth_nothing_under_another_registration() {
     let component = Component::registered(shared().await).await;
     let permit = component.metadata.permit().clone();
-    let registered = component.session.guard().certain_revision();
+    let registered = component.session.guard().certain_registration();
     shared().await.client().await.delete(component.session.view().key, None).await.expect("a delete");
     tokio::time::timeout(LIMIT, permit.until(false)).await.expect("told that it ended");
     // The session is held again, and somebody else may have been active in between.
-    let other = |status: &SessionStatus| matches!(status, SessionStatus::Held(held) if Some(held.registration.create_revision) != registered);
+    let other =
+        |status: &SessionStatus| matches!(status, SessionStatus::Held(held) if Some(held.registration) != registered);
     component.until(other).await;
     assert!(component.put_refused().await && !permit.is_valid());
     component.activate();

@@ -114,14 +114,16 @@ async fn a_follower_that_is_held_costs_no_session() {
     without_the_member_in_use(Rig::start().await.with_another_leader().await, lose, regain).await;
 }
 
-/// Others go on asking the one that is held until they have elected another: that must be done when a renewal is asked for
-/// again, after a sixth of the TTL.
+/// Others go on asking the one that is held until they have elected another, and answer nothing else on that stream.
+///
+/// It does not wake up, but is started again: etcd before 3.4.31 and 3.5.13 lets a leader that wakes up revoke the leases
+/// that were renewed through its successor (etcd's issue 15247), and no host can do anything about that.
 #[tokio::test]
 async fn a_leader_that_is_held_costs_no_session() {
     let (heartbeat, election) = (Duration::from_millis(20), Duration::from_millis(200));
     let rig = Rig::with(Settings { heartbeat, election, ..Settings::three_members() }, 3).await;
     let lose = async |etcd: &Etcd| etcd.member(IN_USE).stop().await;
-    let regain = async |etcd: &Etcd| etcd.member(IN_USE).cont();
+    let regain = async |etcd: &Etcd| etcd.restart_member(IN_USE).await;
     without_the_member_in_use(rig.with_the_leader_in_use().await, lose, regain).await;
 }
 

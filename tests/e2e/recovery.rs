@@ -205,6 +205,23 @@ async fn ends_at_its_limit(host: &Host) {
     assert!(!status.success(), "not everything has ended");
 }
 
+#[tokio::test]
+async fn a_stop_that_comes_to_its_limit_while_calls_drain_gives_the_session_up() {
+    let cluster = Cluster::start().await;
+    // The lease outlives the test: a session that is gone was given up. The limit is over before the drain's.
+    let config = cluster.config().set("session.ttl", "60s").set("shutdown.grace", "0s");
+    let config = config.set("shutdown.drain", "3400ms").set("shutdown.limit", "4s");
+    let config = config.set("component.alpha.deactivate_timeout", "200ms").set("component.alpha.stop_timeout", "200ms");
+    let host = cluster.host(config.probe("alpha", coordinator())).await;
+    let probe = host.healthy().await.probe("alpha").await;
+    let mut caller = probe.clone();
+    let _running = tokio::spawn(async move { caller.hold(hold("k")).await });
+    held(&probe, 1).await;
+    host.terminate();
+    ends_at_its_limit(&host).await;
+    assert_eq!(cluster.sessions("alpha").await.len(), 0);
+}
+
 fn short_stop(cluster: &Cluster) -> HostConfig {
     let config = cluster.config().set("shutdown.grace", "500ms").set("shutdown.drain", "500ms");
     let config = config.set("component.alpha.deactivate_timeout", "500ms").set("component.alpha.stop_timeout", "500ms");

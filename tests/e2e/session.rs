@@ -16,6 +16,7 @@ use componenthost::session::{
     Held, Holder, OnDeleted, Session, SessionError, SessionSettings, SessionStatus, StateFile,
 };
 use etcd_client::{Client, KeyValue};
+use futures_util::FutureExt as _;
 use plugin_api::descriptor::Kind;
 use plugin_api::identity::{Role, ServerId};
 use tempfile::TempDir;
@@ -341,6 +342,18 @@ async fn a_revoked_session_is_gone_from_etcd_and_from_the_state_file() {
     assert_eq!((guard.current(), session.view().state), (None, "revoked"));
     drop(session);
     assert_eq!(state_file(host.directory.path()).former(&role()), []);
+}
+
+#[tokio::test]
+async fn a_revocation_that_was_cancelled_is_made_by_the_next() {
+    let host = HostSide::start().await;
+    let settings = coordinator(5, LONG);
+    let session = host.open(settings.clone());
+    held(&session).await;
+    // It has only begun.
+    assert_eq!(session.revoke(LIMIT).now_or_never(), None);
+    session.revoke(LIMIT).await;
+    assert!(host.stored(&mut shared().await.client().await, &settings).await.is_none());
 }
 
 #[tokio::test]

@@ -15,10 +15,10 @@ use crate::cluster::{PeerTable, SessionKey};
 use crate::discovery::reconcile::Reconcile;
 use crate::discovery::record::Record;
 use crate::discovery::table::{Skipped, Table};
-use crate::discovery::trouble::Trouble;
 use crate::etcd::watch::resume::{Listed, Moment, Reset};
 use crate::etcd::watch::{Keys, Patience, Update, Watch};
 use crate::etcd::{Etcd, EtcdError};
+use crate::trouble::Trouble;
 
 /// How many keys are named in one line of the log.
 const NAMED: usize = 20;
@@ -108,7 +108,7 @@ impl Follower {
         if let Update::Interrupted(why) = update {
             return self.broke(why, now);
         }
-        if let Some(over) = self.trouble.follows(now) {
+        if let Some(over) = self.trouble.works(now) {
             let lasted = humantime::format_duration(Duration::from_secs(over.lasted.as_secs()));
             tracing::info!(role = %self.role(), failures = over.failures, %lasted, "a role's sessions are followed again");
         }
@@ -145,7 +145,7 @@ impl Follower {
     }
 
     fn broke(&mut self, why: String, now: Instant) {
-        if let Some(failures) = self.trouble.broke(now) {
+        if let Some(failures) = self.trouble.failed(now) {
             tracing::warn!(role = %self.role(), why, failures, "the watch of a role's sessions is made again");
         }
         self.record().restarted(why);

@@ -17,7 +17,7 @@ use plugin_api::peers::Registration;
 
 use self::guard::Guard;
 use self::parse::parse;
-use crate::cluster::{Keys, PeerSessionEntry, PeerTable, SessionKey};
+use crate::cluster::{GREATEST_COUNTED, Keys, PeerSessionEntry, PeerTable, SessionKey};
 use crate::etcd::watch::{Change, Stored};
 
 /// A value that is no session, and why.
@@ -89,7 +89,7 @@ impl Table {
         self.guard.ids()
     }
 
-    /// The highest server id that any session has ever had here; 0 before the first.
+    /// The highest server id that any session has ever had here, of those that a counter has given out; 0 before the first.
     pub fn highest_server_id(&self) -> ServerId {
         self.highest
     }
@@ -184,13 +184,17 @@ impl Table {
                 let text = String::from_utf8_lossy(&stored.key).into_owned();
                 self.skipped.insert(key, Skipped { key: text, why, revision: mod_revision });
                 // The key lives on: what it last said still holds, as long as it is the same registration.
-                former.filter(|former| former.registration.create_revision == create_revision).cloned()
+                // A put without its lease, or with another, is not its owner's.
+                let registration = Registration { create_revision, lease_id };
+                former.filter(|former| former.registration == registration).cloned()
             }
         };
         let held = Held { mod_revision, entry };
         let server_id = held.server_id();
         if let Some(id) = server_id {
-            self.highest = self.highest.max(id);
+            if id <= GREATEST_COUNTED {
+                self.highest = self.highest.max(id);
+            }
             // It is there: what is said of it from now on is believed, a DELETE in the same answer too.
             self.guard.release(id);
         }

@@ -83,7 +83,7 @@ impl EtcdConfig {
         }
         for endpoint in &self.endpoints {
             if let Some(text) = self.mistake_in_endpoint(endpoint) {
-                mistakes.push(("endpoints", format!("\"{endpoint}\" {text}")));
+                mistakes.push(("endpoints", format!("\"{}\" {text}", without_user(endpoint))));
             }
         }
         for (key, path) in [("root_path", &self.root_path), ("meta_sub_path", &self.meta_sub_path)] {
@@ -173,6 +173,16 @@ impl EtcdConfig {
         } else {
             Vec::new()
         }
+    }
+}
+
+/// The endpoint as it may be shown: who writes a user into it writes the password too.
+fn without_user(endpoint: &str) -> String {
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("", endpoint));
+    match (rest.rsplit_once('@'), scheme) {
+        (None, _) => endpoint.to_owned(),
+        (Some((_, host)), "") => format!("…@{host}"),
+        (Some((_, host)), scheme) => format!("{scheme}://…@{host}"),
     }
 }
 

@@ -36,8 +36,9 @@ pub enum Fault {
     #[error("no connection: {0}")]
     Unreachable(String),
     /// There is no TLS connection.
+    // Its text holds that of the fault, which is therefore no source of it.
     #[error("no TLS connection: {0}")]
-    Tls(#[from] TlsFault),
+    Tls(TlsFault),
     /// etcd does not know who we are.
     #[error("authentication failed: {0}")]
     Authentication(Authentication),
@@ -48,7 +49,7 @@ pub enum Fault {
     #[error("it has no leader: most members of its cluster are down or cut off")]
     NoLeader,
     /// Nothing came back in time. A write may have been carried out.
-    #[error("no answer within {}", humantime::format_duration(*.0))]
+    #[error("no answer within {}", in_millis(*.0))]
     NoAnswer(Duration),
     /// The stream ended.
     #[error("the stream has ended")]
@@ -86,6 +87,12 @@ pub enum Authentication {
         /// The system's words.
         error: String,
     },
+}
+
+/// A part of a lease's time has nanoseconds, which tell nobody anything.
+fn in_millis(time: Duration) -> humantime::FormattedDuration {
+    let whole = Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    humantime::format_duration(if whole.is_zero() { time } else { whole })
 }
 
 impl EtcdError {
@@ -141,7 +148,7 @@ impl Fault {
                 return fault;
             }
             if let Some(fault) = error.downcast_ref::<TlsFault>() {
-                return fault.clone().into();
+                return Self::Tls(fault.clone());
             }
             cause = error.source();
         }
@@ -168,5 +175,23 @@ impl Fault {
             Self::Answered { code, .. } => matches!(code, Code::Unavailable | Code::DeadlineExceeded),
             Self::Authentication(_) | Self::Token(_) | Self::LeaseNotFound | Self::Client(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_says_its_cause_once() {
+        let fault = Fault::Tls(TlsFault::PlainClient);
+        let chain = plugin_api::error::chain(&fault);
+        assert_eq!(chain.matches("in plain text without a word").count(), 1, "{chain}");
+    }
+
+    #[test]
+    fn a_part_of_a_leases_time_is_shown_in_milliseconds() {
+        assert_eq!(Fault::NoAnswer(Duration::from_secs(5) / 3).to_string(), "no answer within 1s 666ms");
+        assert_eq!(Fault::NoAnswer(Duration::from_micros(20)).to_string(), "no answer within 20us");
     }
 }

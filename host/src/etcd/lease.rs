@@ -95,7 +95,8 @@ impl KeepAlive {
     ///
     /// A member that has not answered within `hedge_after`, or cannot, does not hold it up: the lease is asked for again
     /// through the next member, and the first answer wins. That member is the one that is used from then on. After each
-    /// further `hedge_after` one more is asked; the first again, by a new connection, when all others have been.
+    /// further half of `hedge_after` one more is asked; the first again, by a new connection, when all others have been, and
+    /// so on: an election may go on meanwhile, in which none can answer.
     ///
     /// # Errors
     ///
@@ -106,7 +107,7 @@ impl KeepAlive {
     /// Nothing is lost: a late answer is never taken for that of another call.
     pub async fn renew(&self, hedge_after: Duration, limit: Duration) -> Result<Option<Duration>, EtcdError> {
         let since = Instant::now();
-        let mut hedge = Hedge::new(hedge_after, limit, self.etcd.shared.config.endpoints.len() + 1);
+        let mut hedge = Hedge::new(hedge_after, limit, self.etcd.shared.config.endpoints.len());
         let mut latest = self.etcd.member();
         let mut asked = FuturesUnordered::new();
         let mut failure = None;
@@ -117,7 +118,7 @@ impl KeepAlive {
                         latest = self.etcd.beside(&latest).await?;
                     }
                     hedge.asked(since.elapsed());
-                    asked.push(self.ask(Arc::clone(&latest)));
+                    asked.push(self.ask(Arc::clone(&latest), hedge_after));
                 }
                 Next::Wait(until) => tokio::select! {
                     Some((member, answer)) = asked.next() => match answer {
@@ -134,18 +135,22 @@ impl KeepAlive {
                 },
                 Next::GiveUp => {
                     return Err(match failure {
-                        Some(failure) => failure,
-                        None => self.etcd.failed(RENEW, &latest, Fault::NoAnswer(limit)).await,
+                        Some(failure) if asked.is_empty() => failure,
+                        failure => {
+                            // Left too, so that the next renewal does not begin with one that is silent.
+                            let silent = self.etcd.failed(RENEW, &latest, Fault::NoAnswer(limit)).await;
+                            failure.unwrap_or(silent)
+                        }
                     });
                 }
             }
         }
     }
 
-    async fn ask(&self, member: Arc<Member>) -> (Arc<Member>, Result<Option<Duration>, Fault>) {
+    async fn ask(&self, member: Arc<Member>, stuck_after: Duration) -> (Arc<Member>, Result<Option<Duration>, Fault>) {
         let answer = self.etcd.authorised(&member, |member| {
             let (renewals, lease_id) = (Arc::clone(&member.renewals), self.lease_id);
-            async move { renewals.ask(lease_id).await }
+            async move { renewals.ask(lease_id, stuck_after).await }
         });
         let answer = answer.await;
         (member, answer)

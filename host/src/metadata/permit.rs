@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use plugin_api::peers::Registration;
 use tokio::sync::watch;
 
 use crate::session::SessionGuard;
@@ -19,13 +20,13 @@ pub struct Permit {
 #[derive(Clone)]
 struct Given {
     guard: SessionGuard,
-    create_revision: i64,
+    registration: Registration,
 }
 
 impl Permit {
-    /// Gives leave for as long as this session is held under the create revision; in place of what was given before.
-    pub fn give(&self, guard: SessionGuard, create_revision: i64) {
-        self.given.send_replace(Some(Given { guard, create_revision }));
+    /// Gives leave for as long as this session is held under this registration; in place of what was given before.
+    pub fn give(&self, guard: SessionGuard, registration: Registration) {
+        self.given.send_replace(Some(Given { guard, registration }));
     }
 
     /// Takes the leave back.
@@ -42,7 +43,8 @@ impl Permit {
     pub fn current(&self) -> Option<(String, i64)> {
         let given = self.given.borrow();
         let given = given.as_ref()?;
-        given.guard.current().filter(|(_, create_revision)| *create_revision == given.create_revision)
+        let (key, registration) = given.guard.current()?;
+        (registration == given.registration).then_some((key, registration.create_revision))
     }
 
     /// Returns when [`Permit::is_valid`] is this.
@@ -70,7 +72,7 @@ impl Permit {
 
 impl Given {
     fn is_valid(&self) -> bool {
-        self.guard.certain_revision() == Some(self.create_revision)
+        self.guard.certain_registration() == Some(self.registration)
     }
 }
 

@@ -4,26 +4,29 @@
 mod leftover;
 mod news;
 mod requests;
+mod told;
 mod work;
 
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use plugin_api::peers::Registration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::news::News;
+use self::told::{Line, Told};
 use self::work::Work;
 use crate::etcd::{Etcd, EtcdError};
 use crate::session::SessionSettings;
 use crate::session::clock::{BootTime, LONGEST_SLEEP};
 use crate::session::lease::{Event, Lease, LeaseSettings, Step};
 use crate::session::state_file::StateFile;
-use crate::session::status::{Held, SessionStatus, StandBy};
+use crate::session::status::{SessionStatus, StandBy};
 use crate::session::takeover::Own;
 use crate::session::tally::Tally;
-use crate::session::trouble::Trouble;
+use crate::trouble::{Over, Trouble};
 
 pub(super) use self::leftover::Leftover;
 
@@ -35,6 +38,7 @@ pub(super) struct Keeper {
     work: Work,
     news: News,
     trouble: Trouble,
+    told: Told,
     /// Since when a standby has been told of, so that each is told of once.
     told_of_standby: Option<(BootTime, i64)>,
     status: watch::Sender<SessionStatus>,
@@ -71,6 +75,7 @@ impl Keeper {
             work: Work::new(etcd, Arc::clone(&settings), state_file, tally),
             settings,
             trouble: Trouble::default(),
+            told: Told::default(),
             told_of_standby: None,
         }
     }
@@ -116,9 +121,9 @@ impl Keeper {
         let failed = matches!(event, Event::Failed(_));
         self.lease.on(event, BootTime::now());
         if asked_holder {
+            // That fails without a word, and says nothing of whether anything works.
             self.report_holder();
-        }
-        if !failed {
+        } else if !failed {
             self.works();
         }
     }
@@ -145,7 +150,7 @@ impl Keeper {
 
     fn failed(&mut self, error: &EtcdError) -> Event {
         let error = error.chain();
-        if let Some(failures) = self.trouble.failed(BootTime::now()) {
+        if let Some(failures) = self.trouble.failed(Instant::now()) {
             tracing::warn!(role = %self.settings.role, error, failures, "keeping the session: a request failed");
         }
         Event::Failed(error)
@@ -157,48 +162,22 @@ impl Keeper {
             SessionStatus::Held(_) | SessionStatus::StandBy(_) | SessionStatus::HeldByOther { .. } => {}
             _ => return,
         }
-        if let Some((after, failures)) = self.trouble.works(BootTime::now()) {
-            let (role, after) = (&self.settings.role, in_words(after));
+        if let Some(Over { lasted, failures }) = self.trouble.works(Instant::now()) {
+            let (role, after) = (&self.settings.role, in_words(lasted));
             tracing::info!(%role, %after, failures, "keeping the session works again");
         }
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
         let status = self.lease.status();
         self.status.send_if_modified(|published| {
-            let differs = published.differs_from(status);
-            if differs {
-                self.log(status);
+            if let Some(line) = self.told.line(published, status) {
+                log(&self.settings, &self.key, line);
             }
-            // A later deadline is stored, and wakes nobody.
-            if published != status {
-                published.clone_from(status);
-            }
-            differs
+            published.becomes(status, BootTime::now())
         });
         let says_stopping = self.lease.says_stopping();
         self.marked.send_if_modified(|marked| std::mem::replace(marked, says_stopping) != says_stopping);
-    }
-
-    fn log(&self, status: &SessionStatus) {
-        let (role, key) = (&self.settings.role, &self.key);
-        match status {
-            SessionStatus::Held(Held { registration, .. }) => {
-                let (revision, lease) = (registration.create_revision, registration.lease_id);
-                tracing::info!(%role, key, revision, lease = format!("{lease:x}"), "registered");
-            }
-            SessionStatus::Lost { cause, .. } => {
-                tracing::warn!(%role, key, cause, "the session is not certain any more")
-            }
-            SessionStatus::Deleted { .. } => {
-                tracing::warn!(%role, key, "the session's key was deleted, and is not put again (session.on_deleted)");
-            }
-            // A holder is reported when its lease is known, and the first failures where they happen.
-            SessionStatus::Registering { .. }
-            | SessionStatus::HeldByOther { .. }
-            | SessionStatus::StandBy(_)
-            | SessionStatus::Revoked => {}
-        }
     }
 
     /// Who waits without a key says so every few seconds; who stands by is where it is meant to be, and says it once.
@@ -211,12 +190,35 @@ impl Keeper {
             }
             SessionStatus::StandBy(StandBy { key, since, holder, .. }) => {
                 let told = Some((*since, holder.lease_id));
-                if self.told_of_standby != told {
+                if holder.lease_id == 0 {
+                    // Nobody is active, nor will be: this needs somebody, and is said until they have come.
+                    tracing::warn!(%role, key, "in standby, and nobody can take over: the active key is held by {holder}");
+                } else if self.told_of_standby != told {
                     tracing::info!(%role, key, "in standby: the active key is held by {holder}");
                 }
                 self.told_of_standby = told;
             }
             _ => {}
+        }
+    }
+}
+
+fn log(settings: &SessionSettings, key: &str, line: Line<'_>) {
+    let role = &settings.role;
+    match line {
+        Line::Registered(Registration { create_revision: revision, lease_id }) => {
+            tracing::info!(%role, key, revision, lease = format!("{lease_id:x}"), "registered");
+        }
+        Line::Kept(Registration { create_revision: revision, lease_id }) => {
+            let lease = format!("{lease_id:x}");
+            tracing::info!(%role, key, revision, lease, "the session is certain again: etcd has kept it");
+        }
+        Line::Uncertain { key: its, cause } => {
+            let key = its.unwrap_or(key);
+            tracing::warn!(%role, key, cause, "the session is not certain any more");
+        }
+        Line::Deleted => {
+            tracing::warn!(%role, key, "the session's key was deleted, and is not put again (session.on_deleted)");
         }
     }
 }

@@ -103,7 +103,7 @@ impl Lease {
 
     /// What is to be done now.
     pub fn step(&mut self, now: BootTime) -> Step {
-        if self.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.status.deadline().is_some_and(|deadline| deadline <= now) {
             self.lose("etcd has not answered a renewal within the lease's time to live".to_owned(), now);
         }
         if now < self.not_before {
@@ -218,15 +218,6 @@ impl Lease {
             }
             // An answer to nothing that was asked: the same step comes again.
             (state, _) => self.state = state,
-        }
-    }
-
-    /// Until when what the status says is certain.
-    fn deadline(&self) -> Option<BootTime> {
-        match &self.status {
-            SessionStatus::Held(held) => Some(held.deadline),
-            SessionStatus::StandBy(standby) => Some(standby.deadline),
-            _ => None,
         }
     }
 }

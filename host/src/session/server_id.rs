@@ -33,7 +33,8 @@ pub async fn take_server_id(etcd: &Etcd) -> Result<ServerId, SessionError> {
 ///
 /// Where etcd does not answer, or the counter is no number.
 pub async fn raise_server_ids(etcd: &Etcd, above: ServerId) -> Result<ServerId, SessionError> {
-    let wanted = above.0.saturating_add(1);
+    // A counter that is at its end could not be read any more.
+    let wanted = above.0.saturating_add(1).min(i64::MAX - 1);
     loop {
         let counter = Counter::read(etcd).await?;
         if counter.next >= wanted {

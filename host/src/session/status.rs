@@ -97,7 +97,7 @@ pub struct Holder {
 pub struct SessionGuard {
     status: watch::Receiver<SessionStatus>,
     /// The certain registration that [`SessionGuard::certainty_changed`] told of last.
-    told: Option<i64>,
+    told: Option<Registration>,
 }
 
 impl SessionStatus {
@@ -112,6 +112,26 @@ impl SessionStatus {
             Self::Lost { .. } => "lost",
             Self::Revoked => "revoked",
         }
+    }
+
+    /// Until when it is certain, where it is there.
+    pub(super) fn deadline(&self) -> Option<BootTime> {
+        match self {
+            Self::Held(held) => Some(held.deadline),
+            Self::StandBy(standby) => Some(standby.deadline),
+            _ => None,
+        }
+    }
+
+    /// Takes over the other, later one. True where whoever follows has to look again: a later deadline wakes nobody, unless
+    /// the one before is over. Its end may have been seen, and nothing else would tell that it is certain again.
+    pub(super) fn becomes(&mut self, other: &Self, now: BootTime) -> bool {
+        let is_over = self.deadline().is_some_and(|deadline| deadline <= now);
+        let wakes = self.differs_from(other) || is_over && self != other;
+        if self != other {
+            self.clone_from(other);
+        }
+        wakes
     }
 
     /// Is it another, whatever the deadlines?
@@ -133,13 +153,11 @@ impl SessionGuard {
         Self { status, told: None }
     }
 
-    /// The session's key and its create revision, where the session is held for certain: what every write under it compares.
-    pub fn current(&self) -> Option<(String, i64)> {
+    /// The session's key and its registration, where the session is held for certain: what every write under it compares.
+    pub fn current(&self) -> Option<(String, Registration)> {
         match &*self.status.borrow() {
             // The deadline is looked at here: the keeper may sleep, or the machine may just have woken.
-            SessionStatus::Held(held) if BootTime::now() < held.deadline => {
-                Some((held.key.clone(), held.registration.create_revision))
-            }
+            SessionStatus::Held(held) if BootTime::now() < held.deadline => Some((held.key.clone(), held.registration)),
             _ => None,
         }
     }
@@ -150,9 +168,9 @@ impl SessionGuard {
         self.certain().is_some()
     }
 
-    /// The create revision under which the session is held for certain at this very moment.
-    pub fn certain_revision(&self) -> Option<i64> {
-        self.certain().map(|(create_revision, _)| create_revision)
+    /// The registration under which the session is held for certain at this very moment.
+    pub fn certain_registration(&self) -> Option<Registration> {
+        self.certain().map(|(registration, _)| registration)
     }
 
     /// Waits until the session is not held for certain any more, or is again, also where it is under another registration:
@@ -166,8 +184,8 @@ impl SessionGuard {
             // Before the look, so that no change between the two is missed.
             self.status.mark_unchanged();
             let certain = self.certain();
-            if certain.map(|(revision, _)| revision) != self.told {
-                self.told = certain.map(|(revision, _)| revision);
+            if certain.map(|(registration, _)| registration) != self.told {
+                self.told = certain.map(|(registration, _)| registration);
                 return certain.is_some();
             }
             let changed = async {
@@ -188,12 +206,10 @@ impl SessionGuard {
         }
     }
 
-    /// The certain registration's create revision and its deadline.
-    fn certain(&self) -> Option<(i64, BootTime)> {
+    /// The certain registration and its deadline.
+    fn certain(&self) -> Option<(Registration, BootTime)> {
         match &*self.status.borrow() {
-            SessionStatus::Held(held) if BootTime::now() < held.deadline => {
-                Some((held.registration.create_revision, held.deadline))
-            }
+            SessionStatus::Held(held) if BootTime::now() < held.deadline => Some((held.registration, held.deadline)),
             _ => None,
         }
     }
@@ -202,7 +218,8 @@ impl SessionGuard {
 impl fmt::Display for Holder {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.server_id {
-            Some(id) => write!(formatter, "server {id} at {} on machine '{}'", self.address, self.host_name)?,
+            // A foreign value can be of a megabyte.
+            Some(id) => write!(formatter, "server {id} at {:.255} on machine '{:.255}'", self.address, self.host_name)?,
             None => write!(formatter, "a value that is no session")?,
         }
         match (self.lease_id, self.lease_left) {
@@ -226,4 +243,55 @@ pub(super) fn in_hex(lease_id: i64) -> String {
 
 fn as_hex<S: serde::Serializer>(lease_id: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&in_hex(*lease_id))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(50);
+
+    fn held_for(time: Duration) -> SessionStatus {
+        let registration = Registration { create_revision: 7, lease_id: 5 };
+        SessionStatus::Held(Held { key: "key".to_owned(), registration, deadline: BootTime::now() + time })
+    }
+
+    #[tokio::test]
+    async fn a_renewal_after_the_deadline_wakes_who_has_seen_its_end() {
+        let status = watch::Sender::new(held_for(SOON));
+        let mut guard = SessionGuard::new(status.subscribe());
+        assert!(guard.certainty_changed().await);
+        assert!(!guard.certainty_changed().await, "the deadline is over");
+        let mut again = pin!(guard.certainty_changed());
+        tokio::time::timeout(SOON, &mut again).await.expect_err("nothing has come yet");
+        let renewed = held_for(Duration::from_secs(60));
+        status.send_if_modified(|published| published.becomes(&renewed, BootTime::now()));
+        let told = tokio::time::timeout(Duration::from_secs(10), again).await;
+        assert_eq!(told, Ok(true));
+    }
+
+    #[test]
+    fn a_holder_is_told_in_few_words() {
+        let great = "x".repeat(1 << 20);
+        let of = |address: &str| Holder {
+            server_id: Some(ServerId(3)),
+            address: address.to_owned(),
+            host_name: address.to_owned(),
+            lease_id: 5,
+            lease_left: None,
+        };
+        assert_eq!(of("a:1").to_string(), "server 3 at a:1 on machine 'a:1'");
+        assert!(of(&great).to_string().len() < 1000);
+    }
+
+    #[test]
+    fn a_renewal_in_time_wakes_nobody() {
+        let mut published = held_for(Duration::from_secs(30));
+        let renewed = held_for(Duration::from_secs(60));
+        assert!(!published.becomes(&renewed, BootTime::now()));
+        assert_eq!(published, renewed);
+        assert!(published.becomes(&SessionStatus::Revoked, BootTime::now()));
+    }
 }

@@ -128,7 +128,7 @@ impl Host {
         let (mut admin, admin_address) = Admin::start(config.admin.listen, view.clone()).await?;
         tracing::info!(listen = %bound, advertise = %address.advertised, admin = %admin_address, "listening");
 
-        let (etcd, server_id) = or_stopped(stop, join(&config)).await??;
+        let (etcd, server_id) = or_stopped(stop, join(&config, &view)).await??;
         let roles: Vec<Role> = config.roles().into_iter().collect();
         let cluster = config.cluster_name().to_owned();
         let state_file = Arc::new(StateFile::open(&directories.state, &cluster, &roles)?);
@@ -233,7 +233,7 @@ impl Admin {
 }
 
 /// Connects to etcd and takes a server id, for as long as it takes; says every few seconds what is wrong.
-async fn join(config: &Config) -> Result<(Etcd, ServerId), StartupError> {
+async fn join(config: &Config, view: &HostView) -> Result<(Etcd, ServerId), StartupError> {
     loop {
         let error: EtcdError = match Etcd::connect(&config.etcd).await {
             Ok(etcd) => match take_server_id(&etcd).await {
@@ -243,8 +243,9 @@ async fn join(config: &Config) -> Result<(Etcd, ServerId), StartupError> {
             },
             Err(error) => error,
         };
-        let again_in = humantime::format_duration(ETCD_RETRY);
-        tracing::warn!(error = error.chain(), %again_in, "etcd cannot be used yet; waiting for it");
+        let (error, again_in) = (error.chain(), humantime::format_duration(ETCD_RETRY));
+        view.waits_for_etcd(&error);
+        tracing::warn!(error, %again_in, "etcd cannot be used yet; waiting for it");
         tokio::time::sleep(ETCD_RETRY).await;
     }
 }

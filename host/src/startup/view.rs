@@ -1,6 +1,6 @@
 //! What the admin answers show of this host, made of its parts' watches at each request.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use plugin_api::descriptor::Descriptor;
 use plugin_api::identity::Role;
@@ -17,12 +17,20 @@ pub struct HostView {
     members: Vec<Arc<Member>>,
     /// Set once etcd has answered: the admin listener is there from the very beginning.
     parts: OnceLock<Arc<Parts>>,
+    /// Why there are no parts yet, as it was last known.
+    waits_for: Mutex<String>,
 }
 
 impl HostView {
     /// Of a host that has its plugins, and no more yet.
     pub fn new(members: &[Arc<Member>]) -> Self {
-        Self { members: members.to_vec(), parts: OnceLock::new() }
+        let waits_for = Mutex::new("etcd has not answered yet".to_owned());
+        Self { members: members.to_vec(), parts: OnceLock::new(), waits_for }
+    }
+
+    /// etcd cannot be used yet, for this reason.
+    pub fn waits_for_etcd(&self, error: &str) {
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = format!("etcd cannot be used yet: {error}");
     }
 
     /// The host has all its parts.
@@ -54,7 +62,9 @@ impl HostView {
             serving_step: step_of(&status),
             cause: match &status.state {
                 State::Abnormal { cause, .. } => Some(cause.clone()),
-                State::Initializing { .. } if parts.is_none() => Some("etcd has not answered yet".to_owned()),
+                State::Initializing { .. } if parts.is_none() => {
+                    Some(self.waits_for.lock().unwrap_or_else(PoisonError::into_inner).clone())
+                }
                 State::StandBy { holder } => Some(format!("standing by for {holder}")),
                 // In step 4 only the session can take long.
                 State::Initializing { .. } => session.as_ref().and_then(SessionView::waits_for),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use plugin_api::border::v1::component::LifeError;
 use plugin_api::component::{Deactivation, Resume};
 use plugin_api::identity::Role;
+use plugin_api::peers::Registration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +50,7 @@ impl Followed {
         let who = |holder: &Holder| Holder { lease_left: None, ..holder.clone() }.to_string();
         match &*status {
             SessionStatus::Held(held) if BootTime::now() < held.deadline => {
-                Seen::Active { create_revision: held.registration.create_revision }
+                Seen::Active { registration: held.registration }
             }
             SessionStatus::Registering { .. } | SessionStatus::Held(_) | SessionStatus::Lost { .. } => Seen::Uncertain,
             SessionStatus::HeldByOther { holder, .. } => Seen::Other { holder: who(holder) },
@@ -107,10 +108,10 @@ pub async fn first(
     loop {
         let seen = followed.seen();
         match tenure.next(&seen) {
-            Action::Activate { resume, create_revision } => {
+            Action::Activate { resume, registration } => {
                 let mut held = Held { member, parts, alive, generation: generation.clone(), followed };
                 let life = |source| StepError::Life { method: "activate", source };
-                held.activate(resume, create_revision).await.map_err(life)?;
+                held.activate(resume, registration).await.map_err(life)?;
                 return Ok(Standing::Active);
             }
             Action::StandBy { holder } => return Ok(Standing::StandBy { holder }),
@@ -153,18 +154,19 @@ impl Held<'_> {
                         () = self.followed.changed() => Ok(()),
                     }
                 }
-                Action::Activate { resume, create_revision } => {
+                Action::Activate { resume, registration } => {
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => return Ended::Stopped,
-                        done = self.activate(resume, create_revision) => done.map_err(|error| StepFailed::later("activate", error)),
+                        done = self.activate(resume, registration) => done.map_err(|error| StepFailed::later("activate", error)),
                     }
                 }
                 Action::Deactivate(reason) => {
                     self.deactivate(reason).await.map_err(|error| StepFailed::later("deactivate", error))
                 }
-                Action::GoOn { create_revision } => {
-                    self.permit(create_revision);
+                Action::GoOn { registration } => {
+                    self.permit(registration);
+                    let create_revision = registration.create_revision;
                     tracing::info!(role = %self.role(), create_revision, "registered anew: the component goes on");
                     Ok(())
                 }
@@ -204,15 +206,15 @@ impl Held<'_> {
         &self.member.role
     }
 
-    fn permit(&self, create_revision: i64) {
+    fn permit(&self, registration: Registration) {
         if let Some(metadata) = &self.alive.metadata {
-            metadata.permit().give(self.followed.session.guard(), create_revision);
+            metadata.permit().give(self.followed.session.guard(), registration);
         }
     }
 
-    async fn activate(&mut self, resume: Resume, create_revision: i64) -> Result<(), LifeError> {
-        tracing::info!(role = %self.role(), ?resume, create_revision, "activating");
-        self.permit(create_revision);
+    async fn activate(&mut self, resume: Resume, registration: Registration) -> Result<(), LifeError> {
+        tracing::info!(role = %self.role(), ?resume, create_revision = registration.create_revision, "activating");
+        self.permit(registration);
         let component = self.generation.component();
         within(self.member.config.activate_timeout, "activate", component.activate(resume)).await?;
         if self.alive.notices.is_none() {
@@ -235,7 +237,10 @@ impl Held<'_> {
     }
 
     async fn stand_by(&mut self, holder: String) -> Result<(), Forbidden> {
-        tracing::warn!(role = %self.role(), active = holder, "another is active: standing by");
+        match self.member.lifecycle.status().state {
+            State::StandBy { .. } => tracing::info!(role = %self.role(), active = holder, "standing by for another"),
+            _ => tracing::warn!(role = %self.role(), active = holder, "another is active: standing by"),
+        }
         let detail = format!("standing by for {holder}");
         self.arrive(State::StandBy { holder }, detail)?;
         // When it is active again it is told of its peers anew.

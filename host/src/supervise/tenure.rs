@@ -2,12 +2,13 @@
 //! the session comes in, one thing to do goes out.
 //!
 //! Only the latest that is seen matters: a session that wavers faster than the component can be told of it converges. What
-//! lay between is known by the create revision: under another one an exclusive component may have had a successor, so that
+//! lay between is known by the registration: under another one an exclusive component may have had a successor, so that
 //! nothing it remembers is true any more. An `activate` is always followed by one `deactivate`. The driver is in
 //! [`super::driver`].
 
 use plugin_api::component::{Deactivation, Resume};
 use plugin_api::descriptor::{Kind, LeasePolicy};
+use plugin_api::peers::Registration;
 
 /// What holds for one component throughout its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +26,9 @@ pub struct Rules {
 pub enum Seen {
     /// It is held for certain.
     Active {
-        /// Under this create revision of its key.
-        create_revision: i64,
+        /// Under this registration of its key. Its create revision alone would not do: an etcd that has lost its data comes
+        /// to the same revisions again.
+        registration: Registration,
     },
     /// It is not registered, or nobody knows.
     Uncertain,
@@ -52,14 +54,14 @@ pub enum Action {
         /// What it may rely on.
         resume: Resume,
         /// The registration that it is activated under.
-        create_revision: i64,
+        registration: Registration,
     },
     /// The component is told that it may not.
     Deactivate(Deactivation),
     /// It is not told, and works on under this registration of a key that could be nobody else's.
     GoOn {
-        /// The key's new create revision.
-        create_revision: i64,
+        /// The key's new registration.
+        registration: Registration,
     },
     /// Its calls are refused from now on.
     Fence,
@@ -86,10 +88,10 @@ pub enum Action {
 enum Told {
     /// Neither in this life.
     Nothing,
-    /// `activate`, under this create revision. Exits: `Deactivated`.
-    Activated(i64),
-    /// `deactivate`, after having been active under this create revision. Exits: `Activated`.
-    Deactivated(Deactivation, i64),
+    /// `activate`, under this registration. Exits: `Deactivated`.
+    Activated(Registration),
+    /// `deactivate`, after having been active under this registration. Exits: `Activated`.
+    Deactivated(Deactivation, Registration),
 }
 
 /// The tenure of one component in one life.
@@ -128,7 +130,7 @@ impl Tenure {
     /// What is to be done, now that this is seen. Asked again after each, with what is seen then.
     pub fn next(&mut self, seen: &Seen) -> Action {
         match seen {
-            Seen::Active { create_revision } => self.active(*create_revision),
+            Seen::Active { registration } => self.active(*registration),
             Seen::Uncertain => self.uncertain(),
             Seen::Other { holder } => self.replaced(holder),
             Seen::Deleted if !std::mem::replace(&mut self.deleted, true) => Action::Deleted,
@@ -136,10 +138,10 @@ impl Tenure {
         }
     }
 
-    fn active(&mut self, create_revision: i64) -> Action {
+    fn active(&mut self, registration: Registration) -> Action {
         let told = self.told;
         match told {
-            Told::Activated(under) if under == create_revision => {
+            Told::Activated(under) if under == registration => {
                 if std::mem::take(&mut self.fenced) {
                     Action::Lift
                 } else if self.behind.take().is_some() {
@@ -149,20 +151,20 @@ impl Tenure {
                 }
             }
             Told::Activated(_) if self.rules.kind == Kind::Node => {
-                self.told = Told::Activated(create_revision);
-                Action::GoOn { create_revision }
+                self.told = Told::Activated(registration);
+                Action::GoOn { registration }
             }
             // The gap was not seen, but it was there.
             Told::Activated(_) if self.is_fence_due() => Action::Fence,
             Told::Activated(under) => self.deactivate(Deactivation::Replaced, under),
-            Told::Nothing if self.after_another => self.activate(Resume::TakenOver, create_revision),
-            Told::Nothing => self.activate(Resume::Fresh, create_revision),
+            Told::Nothing if self.after_another => self.activate(Resume::TakenOver, registration),
+            Told::Nothing => self.activate(Resume::Fresh, registration),
             Told::Deactivated(Deactivation::Fenced, under)
-                if under == create_revision || self.rules.kind == Kind::Node =>
+                if under == registration || self.rules.kind == Kind::Node =>
             {
-                self.activate(Resume::Kept, create_revision)
+                self.activate(Resume::Kept, registration)
             }
-            Told::Deactivated(..) => self.activate(Resume::TakenOver, create_revision),
+            Told::Deactivated(..) => self.activate(Resume::TakenOver, registration),
         }
     }
 
@@ -205,12 +207,12 @@ impl Tenure {
         self.rules.policy == LeasePolicy::Fence && !std::mem::replace(&mut self.fenced, true)
     }
 
-    fn activate(&mut self, resume: Resume, create_revision: i64) -> Action {
-        self.told = Told::Activated(create_revision);
-        Action::Activate { resume, create_revision }
+    fn activate(&mut self, resume: Resume, registration: Registration) -> Action {
+        self.told = Told::Activated(registration);
+        Action::Activate { resume, registration }
     }
 
-    fn deactivate(&mut self, reason: Deactivation, under: i64) -> Action {
+    fn deactivate(&mut self, reason: Deactivation, under: Registration) -> Action {
         self.told = Told::Deactivated(reason, under);
         Action::Deactivate(reason)
     }

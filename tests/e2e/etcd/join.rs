@@ -55,6 +55,8 @@ async fn a_host_says_that_nobody_listens() {
     let config = cluster.config().probe("alpha", json!({})).set("etcd.endpoints", json!([free_address()]));
     let host = cluster.host(config).await;
     host.logged(|line| says_in_error(line, "connection refused")).await;
+    let health = host.get("/healthz").await;
+    assert!(health.status == 503 && health.body.contains("connection refused"), "{health:?}");
     host.assert_running();
 }
 
@@ -64,7 +66,9 @@ async fn a_member_that_lost_its_cluster_says_so() {
     etcd.member(1).kill();
     etcd.member(2).kill();
     let request_timeout = Duration::from_secs(1);
-    let config = EtcdConfig { endpoints: vec![etcd.endpoint()], request_timeout, ..EtcdConfig::default() };
+    // That the others are missed says less than that there is no leader, wherever it stands in the list.
+    let endpoints = vec![etcd.endpoint(), free_address()];
+    let config = EtcdConfig { endpoints, request_timeout, ..EtcdConfig::default() };
     // It notices after an election's time.
     eventually(LIMIT, async || match Registry::connect(&config).await.err().map(|error| error.fault().clone()) {
         Some(Fault::NoLeader) => Ok(()),

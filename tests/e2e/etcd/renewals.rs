@@ -112,3 +112,28 @@ async fn a_member_without_a_leader_takes_no_renewal() {
     let error = keep_alive.renew(LONG, LONG).await.expect_err("there is no leader");
     assert!(matches!(error.fault(), Fault::NoLeader) && since.elapsed() < LONG / 8, "{error:?}, {:?}", since.elapsed());
 }
+
+#[tokio::test]
+async fn a_stream_on_which_everything_waits_for_a_dead_leader_is_left_for_a_new_one() {
+    let etcd = Etcd::start_with(Settings::three_members()).await;
+    if etcd.leader().await == 0 {
+        etcd.move_leader().await;
+    }
+    let config = EtcdConfig { endpoints: vec![etcd.endpoint()], root_path: etcd.prefix(), ..EtcdConfig::default() };
+    let host = componenthost::etcd::Etcd::connect(&config).await.expect("etcd answers");
+    let lease = async || KeepAlive::new(host.clone(), host.grant_lease(LONG).await.expect("a lease").lease_id);
+    let (first, second) = (lease().await, lease().await);
+    first.renew(LONG, LONG).await.expect("an answer").expect("the lease");
+
+    // The follower passes this on to the leader, and does not stop waiting for it when another leads.
+    etcd.member(etcd.leader().await).stop().await;
+    let first = tokio::spawn(async move { first.renew(LONG, LONG).await });
+    let hedge_after = Duration::from_millis(1500);
+    tokio::time::sleep(hedge_after).await;
+    etcd.leader().await;
+    let since = Instant::now();
+    second.renew(hedge_after, LONG).await.expect("an answer").expect("the lease");
+    assert!(since.elapsed() < hedge_after, "asked only once: {:?}", since.elapsed());
+    // Who waited on the old stream is told, and asks again.
+    within(LONG / 4, first).await.expect("no panic").expect("an answer").expect("the lease");
+}

@@ -49,6 +49,13 @@ async fn raised_ids_begin_above_all_that_were_known() {
 }
 
 #[tokio::test]
+async fn ids_are_never_raised_to_where_none_is_left() {
+    let registry = shared().await.registry().await;
+    raise_server_ids(&registry, ServerId(i64::MAX)).await.expect("raised");
+    take_server_id(&registry).await.expect("an id is left");
+}
+
+#[tokio::test]
 async fn ids_that_many_raise_and_take_at_once_are_above_and_never_given_twice() {
     let root_path = shared().await.prefix();
     let hosts: Vec<_> = (0..10)

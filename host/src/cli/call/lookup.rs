@@ -79,12 +79,14 @@ fn choose(
         return Err(CallError::NoSuchRole { role: role.clone(), prefix: prefix(etcd), registered });
     }
     let active = of_role.iter().find(|(key, _)| *key == SessionKey::Active);
-    let standby = |key: SessionKey| key != SessionKey::Active && active.is_some();
-    let all = || of_role.iter().map(|(key, record)| found(record, standby(*key))).collect::<Vec<_>>();
+    // A coordinator without the active key stands by, also where nobody has it.
+    let standby =
+        |key: SessionKey, record: &Record| key != SessionKey::Active && (active.is_some() || record.exclusive);
+    let all = || of_role.iter().map(|(key, record)| found(record, standby(*key, record))).collect::<Vec<_>>();
     if let Some(server_id) = server_id {
         let chosen = of_role.iter().find(|(_, record)| record.server_id == server_id.0);
         let missing = || CallError::NoSuchServer { role: role.clone(), server_id, registered: all() };
-        return chosen.map(|(key, record)| found(record, standby(*key))).ok_or_else(missing);
+        return chosen.map(|(key, record)| found(record, standby(*key, record))).ok_or_else(missing);
     }
     match (active, of_role.as_slice()) {
         (Some((_, record)), _) | (None, [(_, record)]) => Ok(found(record, false)),
@@ -135,6 +137,19 @@ mod tests {
         assert_eq!(chosen(&sessions, "root", Some(2)), Ok(2));
         let error = chosen(&sessions, "root", Some(5)).expect_err("another role's");
         assert!(error.ends_with(":\n  root (server id 2) at h:2, standby\n  root (server id 1) at h:1"), "{error}");
+    }
+
+    #[test]
+    fn where_nobody_is_active_standbys_are_called_so() {
+        let exclusive = |(key, record)| (key, Record { exclusive: true, ..record });
+        let sessions = [("root-2", 2), ("root-3", 3)].map(|(key, id)| exclusive(session(key, id)));
+        let role = Role::new("root").expect("a role");
+        let chosen = choose(sessions.to_vec(), &EtcdConfig::default(), &role, None);
+        let error = chosen.expect_err("two").to_string();
+        assert!(
+            error.ends_with(":\n  root (server id 2) at h:2, standby\n  root (server id 3) at h:3, standby"),
+            "{error}"
+        );
     }
 
     #[test]

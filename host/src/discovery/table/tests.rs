@@ -128,6 +128,26 @@ fn a_value_that_is_no_session_hides_nothing() {
 }
 
 #[test]
+fn an_id_that_no_counter_has_given_out_is_no_highest_one() {
+    let (mut table, now) = (table(), Instant::now());
+    let made_up = [GREATEST_COUNTED.0 + 1, i64::MAX].map(|id| session(&member(id), id, "a:1", 1));
+    table.replace(&made_up, 1, now);
+    assert_eq!((table.published().sessions.size(), table.highest_server_id()), (2, ServerId(0)));
+    table.change(&[put(session(&member(41), 41, "a:2", 2)), put(coordinator(ACTIVE, i64::MAX, 3))], now);
+    assert_eq!(table.highest_server_id(), ServerId(41));
+}
+
+#[test]
+fn rubbish_put_without_the_lease_ends_the_registration() {
+    let (mut table, now) = (table(), Instant::now());
+    table.replace(&[coordinator(ACTIVE, 3, 7), coordinator(&member(4), 4, 8)], 8, now);
+    table.change(&[put(Stored { lease_id: 0, ..stored(ACTIVE, "{", 7, 9) })], now);
+    assert_eq!((ids(&table), table.published().active().is_none()), (vec![4], true), "nobody is active any more");
+    table.change(&[put(coordinator(&member(3), 3, 10))], now);
+    assert!(entry(&table, 3).standby, "it stands by, whatever it was before");
+}
+
+#[test]
 fn a_registration_outlives_an_update_that_is_not_understood() {
     let (mut table, now) = (table(), Instant::now());
     table.replace(&[session(&member(3), 3, "a:1", 7)], 7, now);

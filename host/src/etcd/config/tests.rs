@@ -35,6 +35,15 @@ fn every_mistake_is_told() {
 }
 
 #[test]
+fn a_password_in_an_endpoint_is_not_shown() {
+    for endpoint in ["https://me:secret@etcd:2379", "me:secret@etcd:2379", "ftp://me:sec@ret@etcd:2379", "me:secret@"] {
+        let config = EtcdConfig { endpoints: vec![endpoint.to_owned()], ..EtcdConfig::default() };
+        let mistakes = config.mistakes();
+        assert!(mistakes.len() == 1 && !format!("{mistakes:?}").contains("sec"), "{mistakes:?}");
+    }
+}
+
+#[test]
 fn a_user_has_one_password() {
     let directory = tempfile::tempdir().expect("a directory");
     let password_file = file(&directory, "password", "secret\n");

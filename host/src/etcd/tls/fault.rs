@@ -20,7 +20,7 @@ pub enum TlsFault {
     #[error("it ends the handshake, or answers something else: it may speak plain text, http://")]
     PlainServer,
     /// The member was spoken to in plain text, and said nothing.
-    #[error("it ends a connection in plain text without a word: it may want TLS, https://")]
+    #[error("it ends a connection in plain text without a word: it has just gone, or wants TLS, https://")]
     PlainClient,
     /// The member takes nobody without a certificate.
     #[error("it wants a certificate from its clients (etcd.tls.cert, etcd.tls.key)")]

@@ -14,7 +14,7 @@ pub(in crate::session) struct Leftover {
 
 impl Leftover {
     /// Ends the lease; whichever key there is goes with it.
-    pub(in crate::session) async fn revoke(self) {
+    pub(in crate::session) async fn revoke(&self) {
         let Some(lease_id) = self.lease_id else {
             return;
         };

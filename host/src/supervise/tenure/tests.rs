@@ -1,4 +1,5 @@
 use plugin_api::descriptor::{Kind, LeasePolicy};
+use plugin_api::peers::Registration;
 
 use super::{Action, Rules, Seen, Tenure};
 
@@ -8,14 +9,18 @@ const ALONE: Rules = Rules { standby: false, ..FENCING };
 const NODE: Rules = Rules { kind: Kind::Node, policy: LeasePolicy::Serve, standby: true };
 const FENCED_NODE: Rules = Rules { policy: LeasePolicy::Fence, ..NODE };
 
-/// What is seen, in a word: a create revision, `?`, `other`, `deleted` or `revoked`.
+/// What is seen, in a word: a create revision, with its lease where that is not the usual one, `?`, `other`, `deleted` or
+/// `revoked`.
 fn seen(word: &str) -> Seen {
     match word {
         "?" => Seen::Uncertain,
         "deleted" => Seen::Deleted,
         "revoked" => Seen::Revoked,
-        revision if revision.parse::<i64>().is_ok() => {
-            Seen::Active { create_revision: revision.parse().expect("a number") }
+        registered if registered.starts_with(|first: char| first.is_ascii_digit()) => {
+            let (revision, lease) = registered.split_once('/').unwrap_or((registered, "1"));
+            let number = |digits: &str| digits.parse().expect("a number");
+            let registration = Registration { create_revision: number(revision), lease_id: number(lease) };
+            Seen::Active { registration }
         }
         holder => Seen::Other { holder: holder.to_owned() },
     }
@@ -23,9 +28,9 @@ fn seen(word: &str) -> Seen {
 
 fn word(action: &Action) -> String {
     match action {
-        Action::Activate { resume, create_revision } => format!("{resume:?}@{create_revision}"),
+        Action::Activate { resume, registration } => format!("{resume:?}@{}", registration.create_revision),
         Action::Deactivate(reason) => format!("-{reason:?}"),
-        Action::GoOn { create_revision } => format!("go-on@{create_revision}"),
+        Action::GoOn { registration } => format!("go-on@{}", registration.create_revision),
         Action::StandBy { holder } => format!("stand-by:{holder}"),
         Action::Replaced { holder } => format!("end:{holder}"),
         other => format!("{other:?}").to_lowercase(),
@@ -72,6 +77,9 @@ fn each_story_has_its_tellings() {
         // A gap that nobody saw.
         (FENCING, "5 9", "Fresh@5 fence -Replaced TakenOver@9 lift"),
         (SERVING, "5 9", "Fresh@5 -Replaced TakenOver@9"),
+        // An etcd that lost its data has come to the same revision.
+        (FENCING, "5 ? 5/2", "Fresh@5 fence -Fenced TakenOver@5 lift"),
+        (SERVING, "5 ? 5/2", "Fresh@5 -Replaced TakenOver@5"),
         // Standby and takeover.
         (FENCING, "? a 7", "stand-by:a TakenOver@7 takeover"),
         (FENCING, "a b ? b 7", "stand-by:a stand-by:b TakenOver@7 takeover"),
@@ -126,15 +134,15 @@ fn every_story_alternates_and_converges() {
             let story: Vec<&str> = (0..6).map(|_| (words[rest % words.len()], rest /= words.len()).0).collect();
             for each in story.iter().chain([&"9"; 8]) {
                 match tenure.next(&seen(each)) {
-                    Action::Activate { create_revision, .. } => {
+                    Action::Activate { registration, .. } => {
                         assert!(!active, "{rules:?}: {story:?}: activated twice");
-                        (active, under) = (true, create_revision);
+                        (active, under) = (true, registration.create_revision);
                     }
                     Action::Deactivate(_) => {
                         assert!(active, "{rules:?}: {story:?}: deactivated twice");
                         active = false;
                     }
-                    Action::GoOn { create_revision } => under = create_revision,
+                    Action::GoOn { registration } => under = registration.create_revision,
                     Action::Fence | Action::StandBy { .. } => up = true,
                     Action::Lift | Action::TakeOver => up = false,
                     Action::Replaced { .. } => {
