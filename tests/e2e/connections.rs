@@ -390,6 +390,8 @@ async fn a_standby_is_proved_for_later_and_its_takeover_cuts_nothing_on_its_link
     let mut caller = Caller::with(quick());
     let mut standby = caller.coordinators.entry(4, host.address);
     (standby.standby, standby.record.exclusive) = (true, true);
+    let mut events = caller.events(COORDINATOR);
+    assert!(matches!(next(&mut events).await, PeerChange::Table(_)));
     caller.coordinators.put(standby.clone()).publish();
     eventually(LIMIT, async || {
         let peers = caller.manager.clients(&role("caller"), &role(COORDINATOR)).expect("a declared role");
@@ -397,9 +399,27 @@ async fn a_standby_is_proved_for_later_and_its_takeover_cuts_nothing_on_its_link
     })
     .await;
     assert_eq!(refusal(unary(caller.coordinator(), "Metadata").await).reason, Reason::NoSuchPeer);
+    let there = WaitPolicy::AtLeast { count: 1, timeout: SOON };
+    assert!(!caller.manager.wait_ready(&role("caller"), &role(COORDINATOR), there).await, "it does not count");
     caller.coordinators.activate(4, host.address).publish();
+    let told = next(&mut events).await;
+    assert!(matches!(&told, PeerChange::Online(peer) if !peer.standby), "told of when it is active: {told:?}");
     ask(caller.coordinator(), "Metadata", waiting(LIMIT)).await.expect("the new holder answers");
     assert_eq!(host.asked.load(Ordering::SeqCst), 1, "a takeover dials nothing");
+}
+
+#[tokio::test]
+async fn a_standby_is_not_called_where_any_peer_would_do() {
+    let (host, standby) = (FakeHost::start(7, NODE), FakeHost::start(8, NODE));
+    let mut caller = Caller::with_ready_node(quick(), &host).await;
+    let mut waits = caller.nodes.entry(8, standby.address);
+    (waits.standby, waits.record.exclusive) = (true, true);
+    caller.nodes.put(waits).publish();
+    caller.link(8, PeerLink::Ready).await;
+    for _ in 0..4 {
+        let seen = unary(caller.any_node(), "Metadata").await.expect("an answer");
+        assert!(seen.contains(r#""serverid": "7""#), "{seen}");
+    }
 }
 
 #[tokio::test]
@@ -414,6 +434,32 @@ async fn a_reregistration_without_a_gap_cuts_nothing() {
     unary(caller.node(7), "Metadata").await.expect("an answer");
     assert!(tokio::time::timeout(Duration::from_millis(100), stream.message()).await.is_err(), "the stream goes on");
     assert_eq!(host.asked.load(Ordering::SeqCst), 1, "nothing was dialled");
+}
+
+#[tokio::test]
+async fn a_peer_that_moves_is_called_at_its_new_address() {
+    let (host, moved) = (FakeHost::start(7, NODE), FakeHost::start(7, NODE));
+    let mut caller = Caller::with_ready_node(quick(), &host).await;
+    let mut stream = drip(caller.node(7)).await;
+    caller.nodes.register(7, moved.address);
+    eventually(LIMIT, async || holds(moved.asked.load(Ordering::SeqCst) == 1, "it is not dialled")).await;
+    caller.link(7, PeerLink::Ready).await;
+    let running = tokio::spawn(unary(caller.node(7), "Hold"));
+    held(&moved, 1).await;
+    assert!(tokio::time::timeout(Duration::from_millis(100), stream.message()).await.is_err(), "the stream goes on");
+    running.abort();
+}
+
+#[tokio::test]
+async fn a_younger_node_at_the_same_address_replaces_the_one_that_went() {
+    let host = FakeHost::start(7, NODE);
+    let mut caller = Caller::with_ready_node(quick(), &host).await;
+    let mut events = caller.events(NODE);
+    assert!(matches!(next(&mut events).await, PeerChange::Table(_)));
+    let younger = caller.nodes.entry(8, host.address);
+    caller.nodes.delete(7).put(younger).publish();
+    let PeerChange::Replaced { old, new } = next(&mut events).await else { panic!("not replaced") };
+    assert_eq!((old.server_id, new.server_id), (ServerId(7), ServerId(8)));
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use componenthost::discovery::{Discovery, DiscoveryConfig, FollowView};
 use componenthost::etcd::Etcd as Registry;
 use etcd_client::{GetOptions, PutOptions};
 use plugin_api::identity::{Role, ServerId};
-use tests::etcd::{Etcd, ForeignSession, shared};
+use tests::etcd::{Etcd, ForeignSession, Settings, shared};
 use tokio::sync::watch;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -186,6 +186,20 @@ async fn a_silent_etcd_is_noticed_and_the_last_table_stays() {
     etcd.cont();
     peers.put(&node(2)).await;
     peers.until_ids(&[1, 2]).await;
+}
+
+#[tokio::test]
+async fn a_watch_of_a_member_without_a_leader_ends_before_anybody_asks_for_its_progress() {
+    let etcd = Etcd::start_with(Settings::three_members()).await;
+    let mut peers = Followed::nodes_in(&etcd).await;
+    let patient = DiscoveryConfig { ask_after: LIMIT * 2, ..quick() };
+    peers.discovery = Discovery::with_ttl(peers.registry.clone(), &patient, TTL);
+    peers.table = peers.discovery.follow(&role());
+    peers.until_ids(&[]).await;
+    etcd.member(1).kill();
+    etcd.member(2).kill();
+    let view = until_view(&peers, |view| view.restarts > 0).await;
+    assert!(view.last_restarts[0].why.contains("no leader"), "{view:?}");
 }
 
 #[tokio::test]

@@ -150,6 +150,21 @@ async fn a_node_with_the_policy_fence_keeps_its_state_under_a_new_registration()
 }
 
 #[tokio::test]
+async fn a_node_goes_on_and_writes_under_a_new_registration() {
+    let (cluster, _host, probe) = alone(json!({ "kind": "node" })).await;
+    let registered = async || cluster.sessions("alpha").await.into_values().next().map(|record| record.lease_id);
+    let before = registered().await.expect("it is registered");
+    cluster.etcd().revoke(before).await;
+    eventually(LIMIT, async || holds(registered().await.is_some_and(|lease| lease != before), "not yet")).await;
+    eventually(LIMIT, async || {
+        let refused = written(&probe).await;
+        holds(refused.is_empty(), refused)
+    })
+    .await;
+    assert_eq!(life(&probe).await, "Activate Fresh");
+}
+
+#[tokio::test]
 async fn a_host_that_stood_still_refuses_the_first_call() {
     let (cluster, host, probe) = alone(coordinator()).await;
     cluster.etcd().stop().await;

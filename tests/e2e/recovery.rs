@@ -163,6 +163,23 @@ async fn a_stop_lets_running_calls_end() {
 }
 
 #[tokio::test]
+async fn a_stopping_host_tells_its_peers_and_serves_on_while_its_work_moves() {
+    let cluster = Cluster::start().await;
+    let config = cluster.config().set("shutdown.limit", "90s").set("shutdown.grace", "60s");
+    let host = cluster.host(config.probe("alpha", serde_json::json!({ "kind": "node", "moving_ms": 60_000 }))).await;
+    let mut probe = host.healthy().await.probe("alpha").await;
+    host.terminate();
+    eventually(LIMIT, || async {
+        let sessions = cluster.sessions("alpha").await;
+        holds(sessions.len() == 1 && sessions.values().all(|record| record.stopping), sessions)
+    })
+    .await;
+    host.logged(|line| line.message() == "life" && line.text("method").as_deref() == Some("OnStopping")).await;
+    probe.echo(EchoRequest::default()).await.expect("it serves on");
+    host.kill9();
+}
+
+#[tokio::test]
 async fn a_stop_ends_within_its_limit_whatever_hangs() {
     let cluster = Cluster::start().await;
     let mut hanging = coordinator();
@@ -216,10 +233,11 @@ async fn a_stop_ends_within_its_limit_where_a_component_keeps_the_thread() {
     let cluster = Cluster::start().await;
     let mut blocking = coordinator();
     blocking["faults"] = serde_json::json!({ "stop": { "how": "block" } });
-    let host = cluster.host(short_stop(&cluster).probe("alpha", blocking)).await;
+    let host = cluster.host(short_stop(&cluster).set("session.ttl", "60s").probe("alpha", blocking)).await;
     host.healthy().await;
     host.terminate();
     ends_at_its_limit(&host).await;
+    assert!(cluster.sessions("alpha").await.is_empty(), "its session is given up all the same");
 }
 
 /// A component that keeps its thread in this method does not keep another's session.

@@ -1,6 +1,7 @@
 //! The host's own sessions, against a real etcd.
 
 mod history;
+mod late;
 mod server_id;
 mod standby;
 

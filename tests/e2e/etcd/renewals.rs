@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use componenthost::etcd::EtcdConfig;
 use componenthost::etcd::lease::KeepAlive;
+use componenthost::etcd::{Etcd as Registry, EtcdConfig, Fault};
 use futures_util::future::join_all;
 use tests::etcd::{Etcd, Settings};
-use tests::within;
+use tests::{LIMIT, eventually, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -92,6 +92,25 @@ async fn a_renewal_that_nobody_answers_ends_at_its_limit() {
     let (since, limit) = (Instant::now(), Duration::from_millis(500));
     keep_alive.renew(Duration::from_millis(100), limit).await.expect_err("silence");
     assert!(since.elapsed() >= limit && since.elapsed() < LONG / 4, "{:?}", since.elapsed());
+}
+
+#[tokio::test]
+async fn a_member_without_a_leader_takes_no_renewal() {
+    let etcd = Etcd::start_with(Settings::three_members()).await;
+    let config = EtcdConfig { endpoints: vec![etcd.endpoint()], ..EtcdConfig::default() };
+    let host = Registry::connect(&config).await.expect("etcd answers");
+    let keep_alive = KeepAlive::new(host.clone(), host.grant_lease(LONG).await.expect("a lease").lease_id);
+    etcd.member(1).kill();
+    etcd.member(2).kill();
+    eventually(LIMIT, async || match host.get("ask", "key", None).await {
+        Err(error) if matches!(error.fault(), Fault::NoLeader) => Ok(()),
+        other => Err(other.map(drop)),
+    })
+    .await;
+    // It would wait for a leader as long as for any request.
+    let since = Instant::now();
+    let error = keep_alive.renew(LONG, LONG).await.expect_err("there is no leader");
+    assert!(matches!(error.fault(), Fault::NoLeader) && since.elapsed() < LONG / 8, "{error:?}, {:?}", since.elapsed());
 }
 
 #[tokio::test]

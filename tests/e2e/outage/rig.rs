@@ -174,6 +174,15 @@ impl Rig {
         restarts.iter().map(|restart| restart["why"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
+    /// How many renewals of all sessions were asked for through another member as well.
+    pub async fn hedged_renewals(&self) -> u64 {
+        let mut hedged = 0;
+        for (host, role) in self.hosts() {
+            hedged += host.component(role).await["session"]["hedged_renewals"].as_u64().expect("a number of renewals");
+        }
+        hedged
+    }
+
     /// Where a node of this id has its key.
     pub fn node_key(&self, id: i64) -> String {
         self.cluster.keys().member_session(&Role::new("beta").expect("a role"), ServerId(id))
