@@ -207,7 +207,7 @@ impl Etcd {
         &self,
         doing: impl Into<Cow<'static, str>>,
         limit: Duration,
-        request: impl FnOnce(&Member) -> F,
+        request: impl FnOnce(&Arc<Member>) -> F,
     ) -> Result<T, EtcdError>
     where
         F: Future<Output = Result<T, Error>>,

@@ -197,13 +197,14 @@ impl Watch {
             Keys::One(_) => options,
             Keys::Prefix(_) => options.with_prefix(),
         };
-        let (key, member) = (self.keys.name().to_owned(), self.etcd.member());
+        let key = self.keys.name().to_owned();
+        // The member that is asked is the one to be left where the stream falls silent: by then another may be in use.
         let opened = self.etcd.bounded(self.doing(), self.etcd.request_timeout(), |member| {
-            let mut watch = member.watch.clone();
-            async move { watch.watch(key, Some(options)).await }
+            let (mut watch, member) = (member.watch.clone(), Arc::clone(member));
+            async move { watch.watch(key, Some(options)).await.map(|stream| (member, stream)) }
         });
         match opened.await {
-            Ok(stream) => {
+            Ok((member, stream)) => {
                 self.stream = Some((member, Box::new(stream)));
                 Came::Opened
             }
