@@ -100,7 +100,9 @@ async fn a_password_that_was_changed_does_not_loop_and_is_found_in_its_file() {
 #[tokio::test]
 async fn a_host_goes_on_after_etcd_has_forgotten_its_token() {
     let cluster = Cluster::with_etcd(Etcd::start_with(Settings::default().users("open sesame")).await);
-    let as_root = || cluster.config().set("etcd.user", "root").set("etcd.password", "open sesame");
+    // Long enough that a login on a busy machine cannot cost the lease.
+    let ttl = || cluster.config().set("session.ttl", "6s");
+    let as_root = || ttl().set("etcd.user", "root").set("etcd.password", "open sesame");
     let alpha = cluster.host(as_root().probe("alpha", calling(&["beta"]))).await;
     alpha.healthy().await;
     let registration = async || cluster.sessions("alpha").await.into_values().next().map(|record| record.lease_id);
