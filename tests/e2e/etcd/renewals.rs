@@ -129,6 +129,7 @@ async fn a_stream_on_which_everything_waits_for_a_dead_leader_is_left_for_a_new_
     etcd.member(etcd.leader().await).stop().await;
     let first = tokio::spawn(async move { first.renew(LONG, LONG).await });
     let hedge_after = Duration::from_millis(1500);
+    // The first one's request is to be as old as that: time itself is the condition.
     tokio::time::sleep(hedge_after).await;
     etcd.leader().await;
     let since = Instant::now();

@@ -7,8 +7,10 @@ use std::time::Duration;
 use componenthost::etcd::tls::fault::TlsFault;
 use componenthost::etcd::{Etcd as Registry, EtcdConfig, Fault, TlsConfig};
 use serde_json::json;
-use tests::cluster::{Cluster, TTL_SECONDS};
+use tests::cluster::Cluster;
 use tests::etcd::{Etcd, Settings, shared};
+use tests::eventually::holds;
+use tests::{LIMIT, eventually};
 
 /// All that an etcd that wants certificates from its clients asks for.
 fn trusted(etcd: &Etcd) -> EtcdConfig {
@@ -89,6 +91,11 @@ async fn a_host_joins_over_tls_and_keeps_its_session() {
     let host = cluster.host(config.set("etcd.tls.key", path(&files.client.key))).await;
     host.healthy().await;
     let lease = cluster.sessions("alpha").await.into_values().next().expect("it is registered").lease_id;
-    tokio::time::sleep(Duration::from_secs(2 * TTL_SECONDS)).await;
+    // More renewals than one lease outlives.
+    eventually(LIMIT, async || {
+        let renewals = host.component("alpha").await["session"]["renewals"].clone();
+        holds(renewals.as_u64() >= Some(6), renewals)
+    })
+    .await;
     assert_eq!(cluster.sessions("alpha").await.into_values().next().map(|record| record.lease_id), Some(lease));
 }

@@ -72,6 +72,7 @@ async fn a_token_that_ran_out_is_taken_anew() {
     // A member that is started again has forgotten the tokens that it gave.
     etcd.restart().await;
     eventually(LIMIT, async || put(&host).await).await;
+    // Longer than a token lives: etcd says of none when it has run out, and a request would make it live on.
     tokio::time::sleep(Duration::from_secs(3)).await;
     put(&host).await.expect("it may");
 }

@@ -1,4 +1,6 @@
 //! The host as a component sees it: [`HostSide`] is what a host answers, [`Host`] is what the plugin's side calls.
+//! Longer than most files, because each function of the table stands here twice, as it is answered and as it is called: the
+//! two must agree.
 
 use std::future::Future;
 use std::marker::PhantomData;
