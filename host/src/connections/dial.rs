@@ -19,6 +19,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::ConnectionsConfig;
+use super::frames::Traffic;
 use super::link::{Link, LinkEnd, SendFailure};
 use crate::wire::v1::host_client::HostClient;
 use crate::wire::v1::{GetIdentityRequest, GetIdentityResponse};
@@ -78,12 +79,13 @@ pub async fn dial(
     limit: Duration,
     starts: Arc<Semaphore>,
     config: Arc<ConnectionsConfig>,
+    traffic: Arc<Traffic>,
 ) -> Dialled {
     // The semaphore is never closed; without a permit the dial would only be one more than was asked for.
     let mut permit = starts.acquire_owned().await.ok();
     let attempt = async {
         let abandoned = close.clone().drop_guard();
-        let (link, end) = match Link::open(&address, close, &config).await {
+        let (link, end) = match Link::open(&address, close, &config, traffic).await {
             Ok(opened) => opened,
             Err(error) => return Dialled::Failed(chain(&error)),
         };

@@ -441,6 +441,7 @@ impl Hands {
             limit,
             Arc::clone(&self.surroundings.starts),
             config,
+            Arc::clone(&peer.shared.traffic),
         );
         self.spawn_dial(peer, attempt);
     }
