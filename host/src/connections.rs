@@ -6,7 +6,7 @@
 //! its clients, `admin` reads its overview.
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
-//! * `dial`, `link`, `goaway`: from an address to a proved connection, that connection, and its announced end.
+//! * `dial`, `link`, `frames`: from an address to a proved connection, that connection, and what is seen of it in passing.
 //! * `local`: the way to a peer in this very host.
 //! * `dependency`, `events`: what a driver publishes: the peers now, and each change.
 //! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
@@ -18,7 +18,7 @@ mod dependency;
 mod dial;
 mod driver;
 mod events;
-mod goaway;
+mod frames;
 mod link;
 mod local;
 mod overview;

@@ -447,14 +447,18 @@ impl Hands {
         peer.shared.dials.fetch_add(1, Ordering::Relaxed);
         let config = Arc::clone(&self.surroundings.config);
         let limit = limit_of_dial(&peer.state.link, &config);
+        let place = match self.surroundings.local_to(peer.entry.server_id()) {
+            Some(local) => dial::Place::Here(Arc::clone(&local.calls)),
+            None => dial::Place::Address(peer.entry.record.address.clone()),
+        };
         let attempt = dial::dial(
-            peer.entry.record.address.clone(),
-            self.surroundings.local_to(peer.entry.server_id()).map(|local| Arc::clone(&local.calls)),
+            place,
             self.expected(peer),
             peer.shared.cut.child_token(),
             limit,
             Arc::clone(&self.surroundings.starts),
             config,
+            Arc::clone(&peer.shared.traffic),
         );
         self.spawn_dial(peer, attempt);
     }

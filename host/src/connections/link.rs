@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use super::ConnectionsConfig;
-use super::goaway::Watched;
+use super::frames::{Traffic, Watched};
 use super::local::{self, BrokenOff, LocalBody, LocalCalls, Unanswered};
 
 /// How much of one answer may be under way before its reader takes it. Large enough for a fast network with some
@@ -149,7 +150,7 @@ pub enum LinkError {
 }
 
 impl Link {
-    /// Connects to `address`. All of the link's tasks end when `close` is cancelled.
+    /// Connects to `address`. All of the link's tasks end when `close` is cancelled; `traffic` counts what passes.
     ///
     /// # Errors
     ///
@@ -162,13 +163,14 @@ impl Link {
         address: &str,
         close: CancellationToken,
         config: &ConnectionsConfig,
+        traffic: Arc<Traffic>,
     ) -> Result<(Self, LinkEnd), OpenError> {
         let authority = address.parse().map_err(|source| OpenError::Address { address: address.to_owned(), source })?;
         let stream =
             connect(address).await.map_err(|source| OpenError::Connect { address: address.to_owned(), source })?;
         let tasks = LinkTasks { tasks: TaskTracker::new(), close };
         let going_away = CancellationToken::new();
-        let stream = Watched::new(stream, going_away.clone());
+        let stream = Watched::new(stream, going_away.clone(), traffic);
         let (sender, connection) = Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
