@@ -37,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::client::Client;
-pub use self::config::ConnectionsConfig;
+pub use self::config::{ConnectionsConfig, RequireIdentity};
 pub use self::events::{PastEvent, PeerEvents};
 pub use self::overview::{CallerView, DependencyView, Missing, PeerOverview};
 
@@ -46,6 +46,7 @@ use self::dependency::{Followed, RoleView};
 use self::driver::{Driver, Surroundings};
 use self::refusal::{About, Verdict, verdict};
 use crate::cluster::PeerTable;
+use crate::tls::Security;
 
 /// What code sets of the connections.
 #[derive(Clone, Debug)]
@@ -56,6 +57,8 @@ pub struct ConnectionsSettings {
     pub cluster: String,
     /// What refusals call this host (`refused_by`).
     pub own: String,
+    /// How peers are spoken with.
+    pub security: Security,
 }
 
 /// All links of a host. Cheap to clone.
@@ -94,6 +97,7 @@ impl ConnectionManager {
         let surroundings = Surroundings {
             config: Arc::new(settings.config.clone()),
             cluster: settings.cluster.clone(),
+            security: settings.security.clone(),
             starts: Arc::new(Semaphore::new(settings.config.max_parallel_dials)),
         };
         let inner = Inner {

@@ -5,6 +5,7 @@
 
 mod cut;
 mod dispatch;
+mod handshakes;
 mod health;
 mod host_service;
 mod served;
@@ -25,7 +26,9 @@ pub use cut::Cut;
 pub use dispatch::{Dispatch, Own};
 pub use served::{Certain, Member, SameService, Served, Serving, Table};
 
+use crate::tls::Security;
 use crate::wire::v1::host_server::HostServer;
+use handshakes::Handshakes;
 use host_service::HostService;
 
 /// What a stream and a connection may have under way before the receiver takes it: enough for a fast local network, and a
@@ -99,7 +102,7 @@ impl Bound {
     }
 }
 
-/// Serves until `drain` ends; then callers are told with GOAWAY, and it returns when the last call has ended.
+/// Serves, over TLS where it is configured, until `drain` ends; then callers are told with GOAWAY, and it returns when the last call has ended.
 ///
 /// # Errors
 ///
@@ -112,6 +115,7 @@ pub async fn run(
     listener: TcpListener,
     own: Arc<Own>,
     served: Served,
+    security: Security,
     drain: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let (reporter, health) = tonic_health::server::health_reporter();
@@ -122,16 +126,23 @@ pub async fn run(
     let host = HostServer::new(HostService::new(own.clone(), served.clone()));
     let routes = Routes::new(host).add_service(health);
     let routes = Routes::from(routes.into_axum_router().fallback_service(Dispatch::new(own, served)));
-    let result = Server::builder()
+    let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .tcp_nodelay(true)
-        .add_routes(routes.prepare())
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain)
-        .await
-        .map_err(|source| ServeError::Failed { source });
+        .add_routes(routes.prepare());
+    let result = match security {
+        Security::Plain { .. } => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(incoming, drain).await
+        }
+        Security::Tls(credentials) => {
+            router.serve_with_incoming_shutdown(Handshakes::new(listener, credentials), drain).await
+        }
+    };
+    let result = result.map_err(|source| ServeError::Failed { source });
     stop.cancel();
     tasks.close();
     tasks.wait().await;

@@ -1,6 +1,6 @@
 //! The host's connections, without etcd: tables that are fed by hand, and small real servers on loopback.
 
-mod fake;
+pub(crate) mod fake;
 mod stale;
 mod suspects;
 mod takeover;
@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use componenthost::connections::{Client, ConnectionManager, ConnectionsConfig, ConnectionsSettings, PeerEvents};
+use componenthost::tls::Security;
 use fake::{CLUSTER, FakeHost, Table, role};
 use futures_util::StreamExt as _;
 use plugin_api::channel::Target;
@@ -53,7 +54,12 @@ impl Caller {
     }
 
     fn with(config: ConnectionsConfig) -> Self {
-        let settings = ConnectionsSettings { config, cluster: CLUSTER.to_owned(), own: "caller-1".to_owned() };
+        let settings = ConnectionsSettings {
+            config,
+            cluster: CLUSTER.to_owned(),
+            own: "caller-1".to_owned(),
+            security: Security::plain(),
+        };
         let manager = ConnectionManager::new(settings);
         let (nodes, coordinators) = (Table::of(NODE), Table::of(COORDINATOR));
         manager.add_dependency(&role("caller"), Dependency::nodes(NODE), nodes.watch());

@@ -1,6 +1,6 @@
 //! One dial: from the address to the proof that the right peer answers, under one deadline.
 //!
-//! TCP, HTTP/2 and the answer to `GetIdentity` must all come in time: a peer that accepts and stays silent is not
+//! TCP, TLS, HTTP/2 and the answer to `GetIdentity` must all come in time: a peer that accepts and stays silent is not
 //! connected. When to dial, and what its outcome means, is the state machine's business.
 
 use std::future::Future;
@@ -20,6 +20,7 @@ use tonic::{Code, Status};
 
 use super::ConnectionsConfig;
 use super::link::{Link, LinkEnd, SendFailure};
+use crate::tls::Security;
 use crate::wire::v1::host_client::HostClient;
 use crate::wire::v1::{GetIdentityRequest, GetIdentityResponse};
 
@@ -36,6 +37,8 @@ pub struct Expected {
     pub role: Role,
     /// The host process.
     pub server_id: ServerId,
+    /// It must say who it is: a foreign server will not do.
+    pub identity_required: bool,
 }
 
 /// A link that was opened, with its end.
@@ -66,6 +69,8 @@ pub enum Dialled {
     },
     /// Somebody else.
     Mismatch(String),
+    /// No TLS, or not with this one: another try would end alike.
+    TlsFailed(String),
     /// Nobody, in time.
     Failed(String),
 }
@@ -78,13 +83,15 @@ pub async fn dial(
     limit: Duration,
     starts: Arc<Semaphore>,
     config: Arc<ConnectionsConfig>,
+    security: Security,
 ) -> Dialled {
     // The semaphore is never closed; without a permit the dial would only be one more than was asked for.
     let mut permit = starts.acquire_owned().await.ok();
     let attempt = async {
         let abandoned = close.clone().drop_guard();
-        let (link, end) = match Link::open(&address, close, &config).await {
+        let (link, end) = match Link::open(&address, &expected.role, close, &config, &security).await {
             Ok(opened) => opened,
+            Err(error) if error.is_of_tls() => return Dialled::TlsFailed(chain(&error)),
             Err(error) => return Dialled::Failed(chain(&error)),
         };
         prove(Opened { link: Arc::new(link), end, abandoned }, &expected, Duration::ZERO).await
@@ -135,12 +142,27 @@ async fn prove(mut opened: Opened, expected: &Expected, hold: Duration) -> Diall
     let request = GetIdentityRequest { wait_ms, role: expected.role.to_string() };
     let answer = tokio::select! {
         answer = client.get_identity(request) => answer,
-        ended = opened.end.ended() => return Dialled::Failed(format!("the link ended before its proof: {ended:?}")),
+        ended = opened.end.ended() => {
+            return failed(&opened, format!("the link ended before its proof: {ended:?}"));
+        }
     };
     match answer {
         Ok(answer) => judge(opened, expected, answer.into_inner()),
+        Err(status) if status.code() == Code::Unimplemented && expected.identity_required => {
+            let text =
+                "a foreign server answers, which cannot say who it is, and connections.require_identity wants it to";
+            Dialled::Mismatch(text.to_owned())
+        }
         Err(status) if status.code() == Code::Unimplemented => Dialled::Proved { opened, verified: false },
-        Err(status) => Dialled::Failed(format!("it does not say who it is: {:?}: {}", status.code(), status.message())),
+        Err(status) => failed(&opened, format!("it does not say who it is: {:?}: {}", status.code(), status.message())),
+    }
+}
+
+/// A link that has ended before its proof: a certificate of ours is refused only after the handshake.
+fn failed(opened: &Opened, error: String) -> Dialled {
+    match opened.end.fault() {
+        Some(fault) => Dialled::TlsFailed(format!("no TLS connection ([tls]): {fault}")),
+        None => Dialled::Failed(error),
     }
 }
 
@@ -154,7 +176,7 @@ fn judge(opened: Opened, expected: &Expected, answer: GetIdentityResponse) -> Di
 
 /// What the answer says of the role that was expected there, or who answered instead.
 fn standing(expected: &Expected, answer: &GetIdentityResponse) -> Result<StateCode, String> {
-    let Expected { cluster, role, server_id } = expected;
+    let Expected { cluster, role, server_id, .. } = expected;
     if answer.cluster != *cluster {
         return Err(format!("the cluster '{}' answers, '{cluster}' was meant", answer.cluster));
     }
@@ -211,7 +233,7 @@ mod tests {
     #[test]
     fn only_the_one_who_was_meant_is_proof() {
         let role = Role::new("querynode").expect("a role");
-        let expected = Expected { cluster: "blue".to_owned(), role, server_id: ServerId(7) };
+        let expected = Expected { cluster: "blue".to_owned(), role, server_id: ServerId(7), identity_required: false };
         let healthy = v1::StateCode::Healthy;
         assert_eq!(standing(&expected, &answer("blue", 7, "querynode", healthy)), Ok(StateCode::Healthy));
         for (cluster, server_id, role) in [("red", 7, "querynode"), ("blue", 8, "querynode"), ("blue", 7, "rootcoord")]

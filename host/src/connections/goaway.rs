@@ -6,8 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
+
+use crate::tls::stream::Traced;
 
 /// The length, type, flags and stream of a frame (RFC 9113, 4.1).
 const HEAD: usize = 9;
@@ -15,16 +16,16 @@ const HEAD: usize = 9;
 const TYPE: usize = 3;
 const GOAWAY: u8 = 7;
 
-/// A TCP stream that tells of GOAWAY.
+/// A stream that tells of GOAWAY.
 pub(super) struct Watched {
-    stream: TcpStream,
+    stream: Traced,
     frames: Frames,
     going_away: CancellationToken,
 }
 
 impl Watched {
     /// Cancels `going_away` when GOAWAY comes in.
-    pub fn new(stream: TcpStream, going_away: CancellationToken) -> Self {
+    pub fn new(stream: Traced, going_away: CancellationToken) -> Self {
         Self { stream, frames: Frames::default(), going_away }
     }
 }

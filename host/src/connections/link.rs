@@ -4,7 +4,6 @@
 //! never connects again by itself; the driver makes a new link.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -14,13 +13,17 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plugin_api::error::chain;
-use tokio::net::TcpStream;
+use plugin_api::identity::Role;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 
 use super::ConnectionsConfig;
 use super::goaway::Watched;
+use crate::tls::Security;
+use crate::tls::connect::{ConnectError, connect};
+use crate::tls::fault::TlsFault;
+use crate::tls::stream::Trace;
 
 /// How much of one answer may be under way before its reader takes it. Large enough for a fast network with some
 /// delay (2 MiB each 20 ms are 100 MiB/s).
@@ -34,6 +37,7 @@ const MAX_HEADERS: u32 = 256 << 10;
 pub struct Link {
     sender: SendRequest<Body>,
     authority: Authority,
+    scheme: Scheme,
 }
 
 type Dispatch = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
@@ -44,6 +48,7 @@ pub struct LinkEnd {
     dispatch: Option<Dispatch>,
     going_away: CancellationToken,
     tasks: LinkTasks,
+    trace: Trace,
 }
 
 /// How a link came to its end.
@@ -66,14 +71,9 @@ pub enum OpenError {
         /// Why not.
         source: http::uri::InvalidUri,
     },
-    /// TCP.
-    #[error("cannot connect to {address}")]
-    Connect {
-        /// Where to.
-        address: String,
-        /// Why not.
-        source: std::io::Error,
-    },
+    /// TCP or TLS.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// HTTP/2.
     #[error("no HTTP/2 with {address}")]
     Handshake {
@@ -82,6 +82,13 @@ pub enum OpenError {
         /// Why not.
         source: hyper::Error,
     },
+}
+
+impl OpenError {
+    /// Must certificates or the configuration change, before another try makes sense?
+    pub fn is_of_tls(&self) -> bool {
+        matches!(self, Self::Connect(error) if error.is_for_good())
+    }
 }
 
 /// A call that a link did not answer.
@@ -97,7 +104,7 @@ pub enum SendFailure {
 }
 
 impl Link {
-    /// Connects to `address`. All of the link's tasks end when `close` is cancelled.
+    /// Connects to the host of this role at `address`. All of the link's tasks end when `close` is cancelled.
     ///
     /// # Errors
     ///
@@ -108,12 +115,15 @@ impl Link {
     /// Nothing is left when it is dropped.
     pub async fn open(
         address: &str,
+        role: &Role,
         close: CancellationToken,
         config: &ConnectionsConfig,
+        security: &Security,
     ) -> Result<(Self, LinkEnd), OpenError> {
         let authority = address.parse().map_err(|source| OpenError::Address { address: address.to_owned(), source })?;
-        let stream =
-            connect(address).await.map_err(|source| OpenError::Connect { address: address.to_owned(), source })?;
+        let trace = Trace::default();
+        let stream = connect(address, role, security, &trace).await?;
+        let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let tasks = LinkTasks { tasks: TaskTracker::new(), close };
         let going_away = CancellationToken::new();
         let stream = Watched::new(stream, going_away.clone());
@@ -128,8 +138,8 @@ impl Link {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| OpenError::Handshake { address: address.to_owned(), source })?;
-        let end = LinkEnd { dispatch: Some(Box::pin(connection)), going_away, tasks };
-        Ok((Self { sender, authority }, end))
+        let end = LinkEnd { dispatch: Some(Box::pin(connection)), going_away, tasks, trace };
+        Ok((Self { sender, authority, scheme }, end))
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -159,7 +169,7 @@ impl Link {
 
     fn uri(&self, path: PathAndQuery) -> Uri {
         let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
+        parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path);
         Uri::from_parts(parts).expect("a scheme, an authority and a path make a URI")
@@ -186,6 +196,12 @@ impl SendFailure {
 }
 
 impl LinkEnd {
+    /// The fault of TLS by which it has ended, where it is certain.
+    pub fn fault(&self) -> Option<TlsFault> {
+        // Who ends a connection without a word may just as well have died.
+        self.trace.told().filter(|fault| *fault != TlsFault::PlainClient)
+    }
+
     /// Ready when the link takes no more calls. To be polled: it drives the connection.
     ///
     /// # Cancel safety
@@ -233,13 +249,6 @@ where
             }
         });
     }
-}
-
-async fn connect(address: &str) -> std::io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
-    let stream = TcpStream::connect(addresses.as_slice()).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 impl ConnectionsConfig {

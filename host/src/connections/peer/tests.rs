@@ -19,6 +19,7 @@ fn states(now: Instant, config: &ConnectionsConfig) -> Vec<PeerState> {
             LinkState::Draining { round, cut_at: Some(now) },
             LinkState::Retrying { round, last_error: error(), next_try: Some(now) },
             LinkState::GivenUp { cause: GiveUp::WindowsFailed, tries: 3, last_error: error(), next_probe: Some(now) },
+            LinkState::GivenUp { cause: GiveUp::TlsFailed, tries: 0, last_error: error(), next_probe: Some(now) },
             LinkState::Closed,
         ]
     };
@@ -48,6 +49,8 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("proved", Input::Proved { verified: true }),
         ("failed", Input::Failed("refused".to_owned())),
         ("mismatch", Input::Mismatch("another".to_owned())),
+        ("tls failed", Input::TlsFailed("unknown authority".to_owned())),
+        ("renewed", Input::Renewed),
         ("goaway", Input::GoAway),
         ("lost", Input::Lost("reset".to_owned())),
         ("due", Input::Due),
@@ -55,7 +58,11 @@ fn inputs() -> Vec<(&'static str, Input)> {
 }
 
 fn name(state: &PeerState) -> String {
-    let link = if state.link == LinkState::Closed { "closed" } else { state.link.kind().as_str() };
+    let link = match &state.link {
+        LinkState::Closed => "closed",
+        LinkState::GivenUp { cause: GiveUp::TlsFailed, .. } => "no tls",
+        link => link.kind().as_str(),
+    };
     let session = match state.session {
         Session::Suspect { probe_at: None } => "asked suspect",
         Session::Suspect { probe_at: Some(_) } => "suspect",
