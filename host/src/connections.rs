@@ -6,19 +6,22 @@
 //! its clients, `admin` reads its overview.
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
-//! * `dial`, `link`, `goaway`: from an address to a proved connection, that connection, and its announced end.
+//! * `dial`, `link`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in passing.
+//! * `local`: the way to a peer in this very host.
 //! * `dependency`, `events`: what a driver publishes: the peers now, and each change.
 //! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
 
 mod body;
 mod client;
 mod config;
+mod connection;
 mod dependency;
 mod dial;
 mod driver;
 mod events;
-mod goaway;
+mod frames;
 mod link;
+mod local;
 mod overview;
 pub mod peer;
 mod places;
@@ -39,6 +42,8 @@ use tokio_util::task::TaskTracker;
 pub use self::client::Client;
 pub use self::config::{ConnectionsConfig, RequireIdentity};
 pub use self::events::{PastEvent, PeerEvents};
+pub use self::link::Way;
+pub use self::local::{LocalCalls, LocalHost};
 pub use self::overview::{CallerView, DependencyView, Missing, PeerOverview};
 
 use self::client::Declared;
@@ -59,6 +64,8 @@ pub struct ConnectionsSettings {
     pub own: String,
     /// How peers are spoken with.
     pub security: Security,
+    /// Which of the peers is this very host: calls to it need no socket.
+    pub local: Option<LocalHost>,
 }
 
 /// All links of a host. Cheap to clone.
@@ -99,6 +106,7 @@ impl ConnectionManager {
             cluster: settings.cluster.clone(),
             security: settings.security.clone(),
             starts: Arc::new(Semaphore::new(settings.config.max_parallel_dials)),
+            local: settings.local.clone(),
         };
         let inner = Inner {
             settings,

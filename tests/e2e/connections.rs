@@ -59,6 +59,7 @@ impl Caller {
             cluster: CLUSTER.to_owned(),
             own: "caller-1".to_owned(),
             security: Security::plain(),
+            local: None,
         };
         let manager = ConnectionManager::new(settings);
         let (nodes, coordinators) = (Table::of(NODE), Table::of(COORDINATOR));

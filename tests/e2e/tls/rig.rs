@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use componenthost::connections::{ConnectionManager, ConnectionsConfig, ConnectionsSettings, DependencyView};
 use componenthost::lifecycle::{Lifecycle, State, Step};
-use componenthost::serve::{self, Own, Served};
+use componenthost::serve::{self, Answers, Own, Served};
 use componenthost::tls::{Security, TlsConfig};
 use plugin_api::channel::Target;
 use plugin_api::descriptor::Dependency;
@@ -63,7 +63,8 @@ impl Called {
         let address = bound.address();
         let listener = bound.listen().expect("it is ours");
         let listener = tokio::spawn(async move {
-            let run = serve::run(listener, Arc::new(own), served, security, std::future::pending());
+            let answers = Answers::new(Arc::new(own), served);
+            let run = serve::run(listener, answers, security, std::future::pending());
             run.await.expect("it serves");
         });
         Self { address, _lifecycle: lifecycle, _reload: reload, _listener: AbortOnDropHandle::new(listener) }
@@ -96,7 +97,7 @@ impl Caller {
 
     fn manager(security: Security, config: ConnectionsConfig) -> ConnectionManager {
         let (cluster, own) = (CLUSTER.to_owned(), "caller-1".to_owned());
-        ConnectionManager::new(ConnectionsSettings { config, cluster, own, security })
+        ConnectionManager::new(ConnectionsSettings { config, cluster, own, security, local: None })
     }
 
     fn over(manager: ConnectionManager, reload: Option<AbortOnDropHandle<()>>) -> Self {
