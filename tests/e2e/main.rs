@@ -22,3 +22,4 @@ mod standby;
 mod startup;
 mod static_linking;
 mod tidy;
+mod tls;
