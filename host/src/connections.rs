@@ -6,7 +6,8 @@
 //! its clients, `admin` reads its overview.
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
-//! * `dial`, `link`, `goaway`: from an address to a proved connection, that connection, and its announced end.
+//! * `dial`, `link`, `frames`: from an address to a proved connection, that connection, and what is seen of it in passing.
+//! * `local`: the way to a peer in this very host.
 //! * `dependency`, `events`: what a driver publishes: the peers now, and each change.
 //! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
 
@@ -17,8 +18,9 @@ mod dependency;
 mod dial;
 mod driver;
 mod events;
-mod goaway;
+mod frames;
 mod link;
+mod local;
 mod overview;
 pub mod peer;
 mod places;
@@ -39,6 +41,8 @@ use tokio_util::task::TaskTracker;
 pub use self::client::Client;
 pub use self::config::ConnectionsConfig;
 pub use self::events::{PastEvent, PeerEvents};
+pub use self::link::Way;
+pub use self::local::{LocalCalls, LocalHost};
 pub use self::overview::{CallerView, DependencyView, Missing, PeerOverview};
 
 use self::client::Declared;
@@ -56,6 +60,8 @@ pub struct ConnectionsSettings {
     pub cluster: String,
     /// What refusals call this host (`refused_by`).
     pub own: String,
+    /// Which of the peers is this very host: calls to it need no socket.
+    pub local: Option<LocalHost>,
 }
 
 /// All links of a host. Cheap to clone.
@@ -95,6 +101,7 @@ impl ConnectionManager {
             config: Arc::new(settings.config.clone()),
             cluster: settings.cluster.clone(),
             starts: Arc::new(Semaphore::new(settings.config.max_parallel_dials)),
+            local: settings.local.clone(),
         };
         let inner = Inner {
             settings,

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
-use super::link::Link;
+use super::frames::Traffic;
+use super::link::{Link, Way};
 use super::peer::{Departure, LinkState, PeerState};
 use crate::cluster::{PeerSessionEntry, PeerTable};
 
@@ -71,6 +72,10 @@ pub(super) struct PeerShared {
     pub running: AtomicUsize,
     /// Dials so far.
     pub dials: AtomicU64,
+    /// How its links go to it.
+    pub way: Way,
+    /// What has gone over its links.
+    pub traffic: Arc<Traffic>,
 }
 
 /// A peer that has gone.
@@ -210,7 +215,13 @@ pub(super) fn describe(role: &Role, entry: &PeerSessionEntry, session: PeerSessi
 
 impl PeerShared {
     /// Of a new peer. What is cut when the role is let go is cut for the peer, too.
-    pub fn new(role: &CancellationToken) -> Self {
-        Self { cut: role.child_token(), running: AtomicUsize::new(0), dials: AtomicU64::new(0) }
+    pub fn new(role: &CancellationToken, way: Way) -> Self {
+        Self {
+            cut: role.child_token(),
+            running: AtomicUsize::new(0),
+            dials: AtomicU64::new(0),
+            way,
+            traffic: Arc::default(),
+        }
     }
 }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::dependency::{Followed, PeerView};
 use super::events::PastEvent;
+use super::link::Way;
 use super::peer::LinkState;
 
 /// One role that components of this host depend on.
@@ -62,6 +63,8 @@ pub struct PeerOverview {
     pub session: PeerSession,
     /// How the link to it stands.
     pub link: PeerLink,
+    /// How calls go to it.
+    pub way: Way,
     /// It is ready, but could not say who it is: a foreign server.
     pub unverified: bool,
     /// For how long session and link have been so.
@@ -78,6 +81,14 @@ pub struct PeerOverview {
     pub peer_says: Option<String>,
     /// Calls that run on its links.
     pub calls_running: usize,
+    /// Bytes of HTTP/2 that came in over its links, without those of TLS.
+    pub bytes_in: u64,
+    /// Bytes that went out.
+    pub bytes_out: u64,
+    /// How long the last PING over its links took to its ACK; absent before the first, which a link's keepalive sends.
+    pub last_round_trip_us: Option<u128>,
+    /// How long ago that ACK came.
+    pub last_round_trip_age_ms: Option<u128>,
 }
 
 /// A required dependency that cannot be called now.
@@ -114,6 +125,7 @@ impl PeerOverview {
             LinkState::Connecting { peer_says, .. } => peer_says.map(|code| code.to_string()),
             _ => None,
         };
+        let round_trip = shared.traffic.round_trip();
         Self {
             server_id: entry.server_id(),
             address: entry.record.address.clone(),
@@ -123,6 +135,7 @@ impl PeerOverview {
             registration: entry.registration,
             session: state.session.kind(),
             link: state.link.kind(),
+            way: shared.way,
             unverified: matches!(state.link, LinkState::Ready { verified: false, .. }),
             since_ms: now.duration_since(state.since).as_millis(),
             attempts: shared.dials.load(Ordering::Relaxed),
@@ -131,6 +144,10 @@ impl PeerOverview {
             next_try_ms: state.due().map(|due| due.saturating_duration_since(now).as_millis()),
             peer_says,
             calls_running: shared.running.load(Ordering::Relaxed),
+            bytes_in: shared.traffic.bytes_in(),
+            bytes_out: shared.traffic.bytes_out(),
+            last_round_trip_us: round_trip.map(|last| last.took.as_micros()),
+            last_round_trip_age_ms: round_trip.map(|last| now.saturating_duration_since(last.at).as_millis()),
         }
     }
 }
