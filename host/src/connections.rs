@@ -7,7 +7,7 @@
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
 //! * `dial`, `link`, `frames`: from an address to a proved connection, that connection, and what is seen of it in passing.
-//! * `dependency`, `events`: what a driver publishes: the peers now, and each change.
+//! * `dependency`, `events`: what a driver publishes: the peers now, and each change. `ranks`: who of them is called next.
 //! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
 
 mod body;
@@ -22,6 +22,7 @@ mod link;
 mod overview;
 pub mod peer;
 mod places;
+mod ranks;
 mod refusal;
 
 use std::collections::BTreeMap;
