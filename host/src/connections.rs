@@ -7,6 +7,7 @@
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
 //! * `dial`, `link`, `frames`: from an address to a proved connection, that connection, and what is seen of it in passing.
+//! * `local`: the way to a peer in this very host.
 //! * `dependency`, `events`: what a driver publishes: the peers now, and each change. `ranks`: who of them is called next.
 //! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
 
@@ -19,6 +20,7 @@ mod driver;
 mod events;
 mod frames;
 mod link;
+mod local;
 mod overview;
 pub mod peer;
 mod places;
@@ -40,6 +42,8 @@ use tokio_util::task::TaskTracker;
 pub use self::client::Client;
 pub use self::config::ConnectionsConfig;
 pub use self::events::{PastEvent, PeerEvents};
+pub use self::link::Way;
+pub use self::local::{LocalCalls, LocalHost};
 pub use self::overview::{CallerView, DependencyView, Missing, PeerOverview};
 
 use self::client::Declared;
@@ -57,6 +61,8 @@ pub struct ConnectionsSettings {
     pub cluster: String,
     /// What refusals call this host (`refused_by`).
     pub own: String,
+    /// Which of the peers is this very host: calls to it need no socket.
+    pub local: Option<LocalHost>,
 }
 
 /// All links of a host. Cheap to clone.
@@ -96,6 +102,7 @@ impl ConnectionManager {
             config: Arc::new(settings.config.clone()),
             cluster: settings.cluster.clone(),
             starts: Arc::new(Semaphore::new(settings.config.max_parallel_dials)),
+            local: settings.local.clone(),
         };
         let inner = Inner {
             settings,

@@ -14,12 +14,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic_health::server::HealthReporter;
+use tower::Service as _;
 
 pub use cut::Cut;
 pub use dispatch::{Dispatch, Own};
@@ -99,6 +104,40 @@ impl Bound {
     }
 }
 
+/// All that a host answers: its own service, health, reflection and its components. It is there before the listener listens.
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Answers {
+    routes: Routes,
+    health: HealthReporter,
+    served: Served,
+}
+
+impl Answers {
+    /// Of this host and these components.
+    pub fn new(own: Arc<Own>, served: Served) -> Self {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let host = HostServer::new(HostService::new(own.clone(), served.clone()));
+        let routes = Routes::new(host).add_service(health);
+        let dispatch = Dispatch::new(own, served.clone());
+        let routes = Routes::from(routes.into_axum_router().fallback_service(dispatch)).prepare();
+        Self { routes, health: reporter, served }
+    }
+
+    /// Answers a call from within this host, as the listener does.
+    ///
+    /// # Cancel safety
+    ///
+    /// The call is cancelled with it.
+    pub fn call(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
+        let answer = self.routes.clone().call(request);
+        Box::pin(async move {
+            let Ok(response) = answer.await;
+            response
+        })
+    }
+}
+
 /// Serves until `drain` ends; then callers are told with GOAWAY, and it returns when the last call has ended.
 ///
 /// # Errors
@@ -108,27 +147,18 @@ impl Bound {
 /// # Cancel safety
 ///
 /// Connections are closed with it.
-pub async fn run(
-    listener: TcpListener,
-    own: Arc<Own>,
-    served: Served,
-    drain: impl Future<Output = ()>,
-) -> Result<(), ServeError> {
-    let (reporter, health) = tonic_health::server::health_reporter();
+pub async fn run(listener: TcpListener, answers: Answers, drain: impl Future<Output = ()>) -> Result<(), ServeError> {
     // Owned by this function: they end when it does, by the guard or by the wait.
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let _ended = stop.clone().drop_guard();
-    health::follow(&served, &reporter, &tasks, &stop);
-    let host = HostServer::new(HostService::new(own.clone(), served.clone()));
-    let routes = Routes::new(host).add_service(health);
-    let routes = Routes::from(routes.into_axum_router().fallback_service(Dispatch::new(own, served)));
+    health::follow(&answers.served, &answers.health, &tasks, &stop);
     let result = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .tcp_nodelay(true)
-        .add_routes(routes.prepare())
+        .add_routes(answers.routes)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain)
         .await
         .map_err(|source| ServeError::Failed { source });

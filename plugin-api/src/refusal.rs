@@ -142,6 +142,8 @@ pub mod key {
     pub const SESSION: &str = "session";
     /// The link's state, as `PeerLink::as_str` has it.
     pub const LINK: &str = "link";
+    /// How calls go to the peer: `local` (it is in the very host that calls) or `tcp`.
+    pub const WAY: &str = "way";
     /// For how long it has been so, in milliseconds.
     pub const SINCE_MS: &str = "since_ms";
     /// Windows of tries so far.

@@ -53,7 +53,8 @@ impl Caller {
     }
 
     fn with(config: ConnectionsConfig) -> Self {
-        let settings = ConnectionsSettings { config, cluster: CLUSTER.to_owned(), own: "caller-1".to_owned() };
+        let settings =
+            ConnectionsSettings { config, cluster: CLUSTER.to_owned(), own: "caller-1".to_owned(), local: None };
         let manager = ConnectionManager::new(settings);
         let (nodes, coordinators) = (Table::of(NODE), Table::of(COORDINATOR));
         manager.add_dependency(&role("caller"), Dependency::nodes(NODE), nodes.watch());

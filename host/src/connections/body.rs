@@ -8,12 +8,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 use tonic::Status;
 use tonic::body::Body;
 
 use super::dependency::PeerShared;
+use super::link::{LinkBody, LinkError};
 
 /// Ready when a call is ended from here, with the status that its caller gets.
 pub(super) type End = Pin<Box<dyn Future<Output = Status> + Send>>;
@@ -77,17 +77,17 @@ impl Drop for Running {
 /// What is received. A call that is cut yields its status here, once.
 pub(super) struct Download<Broken> {
     /// Gone as soon as the call is over: dropping it resets the call at the peer.
-    body: Option<(Incoming, Running)>,
+    body: Option<(LinkBody, Running)>,
     end: End,
     broken: Broken,
 }
 
 impl<Broken> Download<Broken>
 where
-    Broken: Fn(hyper::Error) -> Status + Send + Unpin + 'static,
+    Broken: Fn(LinkError) -> Status + Send + Unpin + 'static,
 {
     /// The answer's body, until `end`; `broken` says what an error of the link is for the caller.
-    pub fn wrap(body: Incoming, running: Running, end: End, broken: Broken) -> Body {
+    pub fn wrap(body: LinkBody, running: Running, end: End, broken: Broken) -> Body {
         if body.is_end_stream() {
             return Body::empty();
         }
@@ -102,7 +102,7 @@ where
 
 impl<Broken> http_body::Body for Download<Broken>
 where
-    Broken: Fn(hyper::Error) -> Status + Send + Unpin + 'static,
+    Broken: Fn(LinkError) -> Status + Send + Unpin + 'static,
 {
     type Data = Bytes;
     type Error = Status;

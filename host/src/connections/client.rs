@@ -23,7 +23,7 @@ use tonic::body::Body;
 
 use super::body::{Download, End, Running, Upload};
 use super::dependency::{Followed, PeerView, RoleView};
-use super::link::{Link, SendFailure};
+use super::link::{Link, LinkError, SendFailure};
 use super::refusal::{About, Verdict, verdict};
 use super::{ConnectionManager, ConnectionsConfig};
 use crate::wire::{self, Addressee};
@@ -289,10 +289,10 @@ impl Call {
         &self,
         view: &Arc<RoleView>,
         peer: &Arc<PeerView>,
-    ) -> impl Fn(hyper::Error) -> Status + Send + Unpin + use<> {
+    ) -> impl Fn(LinkError) -> Status + Send + Unpin + use<> {
         let (client, view, peer) = (self.client.clone(), Arc::clone(view), Arc::clone(peer));
         move |error| match SendFailure::of(error) {
-            SendFailure::Reset(error) => Status::from_error(Box::new(error)),
+            SendFailure::Reset(error) => error.into(),
             SendFailure::Broken(error) => {
                 let refusal = client.about().refuse_for(Reason::LinkLost, &view, &peer).maybe_executed();
                 refusal.with(key::LAST_ERROR, chain(&error)).into_status()

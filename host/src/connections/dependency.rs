@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
 use super::frames::Traffic;
-use super::link::Link;
+use super::link::{Link, Way};
 use super::peer::{Departure, LinkState, PeerState};
 use super::ranks::{Rank, Ranks};
 use crate::cluster::{PeerSessionEntry, PeerTable};
@@ -75,6 +75,8 @@ pub(super) struct PeerShared {
     pub running: AtomicUsize,
     /// Dials so far.
     pub dials: AtomicU64,
+    /// How its links go to it.
+    pub way: Way,
     /// What has gone over its links.
     pub traffic: Arc<Traffic>,
 }
@@ -217,11 +219,12 @@ pub(super) fn describe(role: &Role, entry: &PeerSessionEntry, session: PeerSessi
 
 impl PeerShared {
     /// Of a new peer. What is cut when the role is let go is cut for the peer, too.
-    pub fn new(role: &CancellationToken) -> Self {
+    pub fn new(role: &CancellationToken, way: Way) -> Self {
         Self {
             cut: role.child_token(),
             running: AtomicUsize::new(0),
             dials: AtomicU64::new(0),
+            way,
             traffic: Arc::default(),
         }
     }

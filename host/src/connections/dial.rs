@@ -21,6 +21,7 @@ use tonic::{Code, Status};
 use super::ConnectionsConfig;
 use super::frames::Traffic;
 use super::link::{Link, LinkEnd, SendFailure};
+use super::local::LocalCalls;
 use crate::wire::v1::host_client::HostClient;
 use crate::wire::v1::{GetIdentityRequest, GetIdentityResponse};
 
@@ -71,9 +72,17 @@ pub enum Dialled {
     Failed(String),
 }
 
-/// Dials `address` and asks who is there.
+/// Where a peer is.
+pub enum Place {
+    /// `host:port`.
+    Address(String),
+    /// In the very host that calls.
+    Here(LocalCalls),
+}
+
+/// Goes to a place and asks who is there.
 pub async fn dial(
-    address: String,
+    place: Place,
     expected: Expected,
     close: CancellationToken,
     limit: Duration,
@@ -82,12 +91,18 @@ pub async fn dial(
     traffic: Arc<Traffic>,
 ) -> Dialled {
     // The semaphore is never closed; without a permit the dial would only be one more than was asked for.
-    let mut permit = starts.acquire_owned().await.ok();
+    let mut permit = match place {
+        Place::Address(_) => starts.acquire_owned().await.ok(),
+        Place::Here(_) => None,
+    };
     let attempt = async {
         let abandoned = close.clone().drop_guard();
-        let (link, end) = match Link::open(&address, close, &config, traffic).await {
-            Ok(opened) => opened,
-            Err(error) => return Dialled::Failed(chain(&error)),
+        let (link, end) = match place {
+            Place::Here(calls) => Link::local(calls, close),
+            Place::Address(address) => match Link::open(&address, close, &config, traffic).await {
+                Ok(opened) => opened,
+                Err(error) => return Dialled::Failed(chain(&error)),
+            },
         };
         prove(Opened { link: Arc::new(link), end, abandoned }, &expected, Duration::ZERO).await
     };
@@ -100,7 +115,7 @@ pub async fn dial(
             attempt.await
         }
     };
-    outcome.unwrap_or_else(|_| Dialled::Failed(format!("{address} did not prove itself within {limit:?}")))
+    outcome.unwrap_or_else(|_| Dialled::Failed(format!("it did not prove itself within {limit:?}")))
 }
 
 /// Asks again over a link that is there; the peer may hold its answer until its role is to be called.

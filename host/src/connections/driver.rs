@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::ConnectionsConfig;
 use super::dependency::{Followed, Gone, PeerShared, PeerView, PeerViews, PeersGone, RoleView, describe};
 use super::dial::{self, Dialled, Expected, Opened};
-use super::link::{Ended, Link};
+use super::link::{Ended, Link, Way};
+use super::local::LocalHost;
 use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Session, Told};
 use super::places::Places;
 use super::ranks::Ranks;
@@ -39,6 +40,18 @@ pub(super) struct Surroundings {
     pub cluster: String,
     /// How many dials may begin at once.
     pub starts: Arc<Semaphore>,
+    /// Which of the peers is this very host.
+    pub local: Option<LocalHost>,
+}
+
+impl Surroundings {
+    fn local_to(&self, server_id: ServerId) -> Option<&LocalHost> {
+        self.local.as_ref().filter(|local| local.server_id == server_id)
+    }
+
+    fn way_to(&self, server_id: ServerId) -> Way {
+        if self.local_to(server_id).is_some() { Way::Local } else { Way::Tcp }
+    }
 }
 
 /// The driver of one role.
@@ -291,7 +304,7 @@ impl Driver {
             entry: Arc::clone(entry),
             state: PeerState::new(entry.record.stopping, Moment::now(), config),
             link: None,
-            shared: Arc::new(PeerShared::new(&self.stop)),
+            shared: Arc::new(PeerShared::new(&self.stop, self.hands.surroundings.way_to(server_id))),
             link_number: 0,
             dial_number: 0,
             dial: None,
@@ -440,8 +453,12 @@ impl Hands {
         peer.shared.dials.fetch_add(1, Ordering::Relaxed);
         let config = Arc::clone(&self.surroundings.config);
         let limit = limit_of_dial(&peer.state.link, &config);
+        let place = match self.surroundings.local_to(peer.entry.server_id()) {
+            Some(local) => dial::Place::Here(Arc::clone(&local.calls)),
+            None => dial::Place::Address(peer.entry.record.address.clone()),
+        };
         let attempt = dial::dial(
-            peer.entry.record.address.clone(),
+            place,
             self.expected(peer),
             peer.shared.cut.child_token(),
             limit,

@@ -1,4 +1,4 @@
-//! One way to a peer: an HTTP/2 connection that is owned here, with all of its tasks.
+//! One way to a peer: an HTTP/2 connection that is owned here, with all of its tasks; or, to a peer in this very host, none.
 //!
 //! The seam of the transport: everything above it sends a request and learns when the link is going away or broken. It
 //! never connects again by itself; the driver makes a new link.
@@ -7,21 +7,27 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plugin_api::error::chain;
+use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
 use tonic::body::Body;
 
 use super::ConnectionsConfig;
 use super::frames::{Traffic, Watched};
+use super::local::{self, BrokenOff, LocalBody, LocalCalls, Unanswered};
 
 /// How much of one answer may be under way before its reader takes it. Large enough for a fast network with some
 /// delay (2 MiB each 20 ms are 100 MiB/s).
@@ -33,14 +39,46 @@ const MAX_HEADERS: u32 = 256 << 10;
 
 /// A connection to a peer. Dropping it lets running calls end; closing is the token's business that it was opened with.
 pub struct Link {
-    sender: SendRequest<Body>,
-    authority: Authority,
+    inner: Inner,
+}
+
+enum Inner {
+    Http2 { sender: SendRequest<Body>, authority: Authority },
+    Local { calls: LocalCalls, close: CancellationToken },
+}
+
+/// How calls go to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// It is in this very host.
+    Local,
+    /// HTTP/2 over TCP.
+    Tcp,
+}
+
+impl Way {
+    /// The word for it, as it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 type Dispatch = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// Tells how a [`Link`] comes to its end.
-pub struct LinkEnd {
+pub struct LinkEnd(LinkEndInner);
+
+enum LinkEndInner {
+    Http2(ConnectionEnd),
+    /// It ends when it is closed, and not before.
+    Local(CancellationToken),
+}
+
+struct ConnectionEnd {
     /// Hands requests to the connection; gone when it takes no more.
     dispatch: Option<Dispatch>,
     going_away: CancellationToken,
@@ -90,11 +128,25 @@ pub enum SendFailure {
     /// The link took no more calls: the request comes back as it was.
     NotSent(Box<Request<Body>>),
     /// It was handed over, and the link broke.
-    Broken(hyper::Error),
+    Broken(LinkError),
     /// It was handed over when the peer had said already that it would take no more calls: it did not take this one.
-    NotTaken(hyper::Error),
+    NotTaken(LinkError),
     /// It was handed over, and the peer ended this call alone.
-    Reset(hyper::Error),
+    Reset(LinkError),
+}
+
+/// An error of a link, or of one call on it.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// Of the connection.
+    #[error(transparent)]
+    Connection(#[from] hyper::Error),
+    /// Of a call within this host.
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
+    /// What ended a call within this host.
+    #[error("{}", .0.message())]
+    Call(Status),
 }
 
 impl Link {
@@ -130,8 +182,14 @@ impl Link {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|source| OpenError::Handshake { address: address.to_owned(), source })?;
-        let end = LinkEnd { dispatch: Some(Box::pin(connection)), going_away, tasks };
-        Ok((Self { sender, authority }, end))
+        let end = ConnectionEnd { dispatch: Some(Box::pin(connection)), going_away, tasks };
+        Ok((Self { inner: Inner::Http2 { sender, authority } }, LinkEnd(LinkEndInner::Http2(end))))
+    }
+
+    /// A link to this very host. Its calls end when `close` is cancelled.
+    pub fn local(calls: LocalCalls, close: CancellationToken) -> (Self, LinkEnd) {
+        let end = LinkEnd(LinkEndInner::Local(close.clone()));
+        (Self { inner: Inner::Local { calls, close } }, end)
     }
 
     /// Sends a request and waits for the head of its answer.
@@ -145,45 +203,119 @@ impl Link {
     /// Dropped before it is ready, it resets this call alone.
     pub fn send(
         &self,
-        mut request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, SendFailure>> + Send + use<> {
-        let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-        *request.uri_mut() = self.uri(path);
-        *request.version_mut() = http::Version::HTTP_2;
-        let sent = self.sender.clone().try_send_request(request);
-        async move {
-            sent.await.map_err(|mut failure| match failure.take_message() {
-                Some(request) => SendFailure::NotSent(Box::new(request)),
-                None => SendFailure::of(failure.into_error()),
-            })
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<LinkBody>, SendFailure>> + Send + use<> {
+        match &self.inner {
+            Inner::Http2 { sender, authority } => {
+                futures_util::future::Either::Left(send(sender.clone(), authority, request))
+            }
+            Inner::Local { calls, close } => {
+                let answer = local::call(calls, close, request);
+                futures_util::future::Either::Right(async move {
+                    let answer = answer.await.map_err(|unanswered| SendFailure::of(unanswered.into()))?;
+                    Ok(answer.map(LinkBody::Local))
+                })
+            }
+        }
+    }
+}
+
+fn send(
+    mut sender: SendRequest<Body>,
+    authority: &Authority,
+    mut request: Request<Body>,
+) -> impl Future<Output = Result<Response<LinkBody>, SendFailure>> + Send + use<> {
+    let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
+    *request.uri_mut() = uri(authority, path);
+    *request.version_mut() = http::Version::HTTP_2;
+    let sent = sender.try_send_request(request);
+    async move {
+        let answer = sent.await.map_err(|mut failure| match failure.take_message() {
+            Some(request) => SendFailure::NotSent(Box::new(request)),
+            None => SendFailure::of(failure.into_error().into()),
+        })?;
+        Ok(answer.map(LinkBody::Http2))
+    }
+}
+
+fn uri(authority: &Authority, path: PathAndQuery) -> Uri {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(authority.clone());
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).expect("a scheme, an authority and a path make a URI")
+}
+
+/// What comes back over a link.
+pub enum LinkBody {
+    /// Over HTTP/2.
+    Http2(Incoming),
+    /// From this very host.
+    Local(LocalBody),
+}
+
+impl http_body::Body for LinkBody {
+    type Data = Bytes;
+    type Error = LinkError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, LinkError>>> {
+        match &mut *self {
+            Self::Http2(body) => Pin::new(body).poll_frame(context).map_err(LinkError::from),
+            Self::Local(body) => body.poll_next(context).map_err(|broken| match broken {
+                BrokenOff::Status(status) => LinkError::Call(status),
+                BrokenOff::Unanswered(unanswered) => unanswered.into(),
+            }),
         }
     }
 
-    fn uri(&self, path: PathAndQuery) -> Uri {
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(Scheme::HTTP);
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path);
-        Uri::from_parts(parts).expect("a scheme, an authority and a path make a URI")
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http2(body) => body.is_end_stream(),
+            Self::Local(body) => body.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http2(body) => body.size_hint(),
+            Self::Local(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl From<LinkError> for Status {
+    fn from(error: LinkError) -> Self {
+        match error {
+            LinkError::Call(status) => status,
+            error => Self::from_error(Box::new(error)),
+        }
     }
 }
 
 impl SendFailure {
     /// Which kind of failure this error of a call is.
-    pub fn of(error: hyper::Error) -> Self {
+    pub fn of(error: LinkError) -> Self {
+        let error = match error {
+            LinkError::Connection(error) => error,
+            LinkError::Unanswered(_) => return Self::Broken(error),
+            LinkError::Call(_) => return Self::Reset(error),
+        };
         let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
         while let Some(cause) = source {
             if let Some(cause) = cause.downcast_ref::<h2::Error>() {
                 return match (cause.is_reset(), cause.is_go_away() && cause.is_remote(), cause.reason()) {
-                    (true, ..) => Self::Reset(error),
+                    (true, ..) => Self::Reset(error.into()),
                     // Those whose number is within GOAWAY's go on; only those beyond it have this error (RFC 9113, 6.8).
-                    (_, true, Some(h2::Reason::NO_ERROR)) => Self::NotTaken(error),
-                    _ => Self::Broken(error),
+                    (_, true, Some(h2::Reason::NO_ERROR)) => Self::NotTaken(error.into()),
+                    _ => Self::Broken(error.into()),
                 };
             }
             source = cause.source();
         }
-        if error.is_user() { Self::Reset(error) } else { Self::Broken(error) }
+        if error.is_user() { Self::Reset(error.into()) } else { Self::Broken(error.into()) }
     }
 }
 
@@ -194,6 +326,18 @@ impl LinkEnd {
     ///
     /// It can be asked again.
     pub async fn ended(&mut self) -> Ended {
+        match &mut self.0 {
+            LinkEndInner::Http2(end) => end.ended().await,
+            LinkEndInner::Local(close) => {
+                close.cancelled().await;
+                Ended::Lost("the link has been closed".to_owned())
+            }
+        }
+    }
+}
+
+impl ConnectionEnd {
+    async fn ended(&mut self) -> Ended {
         let Some(dispatch) = &mut self.dispatch else { return Ended::GoingAway };
         tokio::select! {
             result = dispatch => {

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::dependency::{Followed, PeerView};
 use super::events::PastEvent;
+use super::link::Way;
 use super::peer::LinkState;
 
 /// One role that components of this host depend on.
@@ -62,6 +63,8 @@ pub struct PeerOverview {
     pub session: PeerSession,
     /// How the link to it stands.
     pub link: PeerLink,
+    /// How calls go to it.
+    pub way: Way,
     /// It is ready, but could not say who it is: a foreign server.
     pub unverified: bool,
     /// For how long session and link have been so.
@@ -132,6 +135,7 @@ impl PeerOverview {
             registration: entry.registration,
             session: state.session.kind(),
             link: state.link.kind(),
+            way: shared.way,
             unverified: matches!(state.link, LinkState::Ready { verified: false, .. }),
             since_ms: now.duration_since(state.since).as_millis(),
             attempts: shared.dials.load(Ordering::Relaxed),

@@ -95,6 +95,7 @@ mod tests {
     use super::*;
     use crate::cluster::{PeerSessionEntry, Record};
     use crate::connections::dependency::PeerShared;
+    use crate::connections::link::Way;
     use crate::connections::peer::{Departure, GiveUp, Round, Session};
 
     fn view(session: Session, link: LinkState, standby: bool, exclusive: bool) -> PeerView {
@@ -102,7 +103,7 @@ mod tests {
         let registration = Registration { create_revision: 1, lease_id: 1 };
         let entry = Arc::new(PeerSessionEntry { record, registration, standby, suspect: false, appeared: 1 });
         let state = PeerState { session, link, since: Instant::now() };
-        PeerView { entry, state, link: None, shared: Arc::new(PeerShared::new(&CancellationToken::new())) }
+        PeerView { entry, state, link: None, shared: Arc::new(PeerShared::new(&CancellationToken::new(), Way::Tcp)) }
     }
 
     fn node(session: Session, link: LinkState) -> PeerView {

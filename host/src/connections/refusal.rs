@@ -75,6 +75,7 @@ impl About<'_> {
         let mut refusal = with_table(self.refuse(reason, message), view)
             .with(key::SERVER_ID, peer.entry.server_id())
             .with(key::SESSION, session.as_str())
+            .with(key::WAY, peer.shared.way.as_str())
             .with(key::SINCE_MS, milliseconds(now.duration_since(state.since)));
         if session != PeerSession::Gone {
             refusal = refusal.with(key::LINK, link.as_str()).with(key::TRIES, state.link.tries());

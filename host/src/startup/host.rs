@@ -18,10 +18,10 @@ use super::view::HostView;
 use super::{Address, Parts};
 use crate::admin::{self, Socket, SocketError};
 use crate::config::Config;
-use crate::connections::{ConnectionManager, ConnectionsSettings};
+use crate::connections::{ConnectionManager, ConnectionsSettings, LocalHost};
 use crate::discovery::Discovery;
 use crate::etcd::{Etcd, EtcdError};
-use crate::serve::{self, Own, ServeError, Served};
+use crate::serve::{self, Answers, Own, ServeError, Served};
 use crate::session::{SessionError, StateFile, StateFileError, take_server_id};
 use crate::supervise::{self, Alive, Member};
 
@@ -133,18 +133,27 @@ impl Host {
         let cluster = config.cluster_name().to_owned();
         let state_file = Arc::new(StateFile::open(&directories.state, &cluster, &roles)?);
         let names: Vec<&str> = roles.iter().map(Role::as_str).collect();
-        let connections = ConnectionManager::new(ConnectionsSettings {
-            config: config.connections.clone(),
-            cluster: cluster.clone(),
-            own: format!("{}-{server_id}", names.join("+")),
-        });
         let boot_id = format!("{:016x}", fastrand::u64(..));
         tracing::info!(%cluster, %server_id, boot_id, etcd = etcd.endpoint(), roles = names.join(","), "this host");
 
+        let own_name = format!("{}-{server_id}", names.join("+"));
+        let own = Arc::new(Own { cluster: cluster.clone(), server_id, boot_id });
+        let served = Served::new(opened.iter().map(|member| (member.role.clone(), member.lifecycle.watch())));
+        // Before anything is registered: who finds a component of this host can call it, by whichever way.
+        let answers = Answers::new(own.clone(), served.clone());
+        let calls = answers.clone();
+        let local = LocalHost { server_id, calls: Arc::new(move |request| calls.call(request)) };
+        let connections = ConnectionManager::new(ConnectionsSettings {
+            config: config.connections.clone(),
+            cluster,
+            own: own_name,
+            local: Some(local),
+        });
+
         let parts = Arc::new(Parts {
             discovery: Discovery::with_ttl(etcd.clone(), &config.discovery, config.session.ttl),
-            own: Arc::new(Own { cluster, server_id, boot_id }),
-            served: Served::new(opened.iter().map(|member| (member.role.clone(), member.lifecycle.watch()))),
+            own,
+            served,
             config,
             address,
             etcd,
@@ -169,7 +178,7 @@ impl Host {
             let _of_the_workers = workers.enter();
             listener.listen()?
         };
-        let served = serve::run(listener, parts.own.clone(), parts.served.clone(), drain.clone().cancelled_owned());
+        let served = serve::run(listener, answers, drain.clone().cancelled_owned());
         let listener = AbortOnDropHandle::new(workers.spawn(served));
         let members = opened.into_iter().map(|member| Running::start(member, parts.clone())).collect();
         let ids = AbortOnDropHandle::new(tokio::spawn(ids::guard(parts.clone())));
