@@ -8,7 +8,7 @@
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
 //! * `dial`, `link`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in passing.
 //! * `local`: the way to a peer in this very host.
-//! * `dependency`, `events`: what a driver publishes: the peers now, and each change.
+//! * `dependency`, `events`: what a driver publishes: the peers now, and each change. `ranks`: who of them is called next.
 //! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
 
 mod body;
@@ -25,6 +25,7 @@ mod local;
 mod overview;
 pub mod peer;
 mod places;
+mod ranks;
 mod refusal;
 
 use std::collections::BTreeMap;
