@@ -70,7 +70,7 @@ async fn a_collection_is_searched_while_its_nodes_are_killed_and_come_back_elsew
     let moves = async {
         let mut traps = Vec::new();
         row.faults_begin();
-        while !row.is_over(Duration::from_secs(4), Duration::from_secs(22)) {
+        while !row.is_over(Duration::from_secs(3), Duration::from_secs(22)) {
             row.pause(0..400).await;
             let node = &scene.nodes[row.chance().usize(..2)];
             traps.push(moved(&mut row, &scene, node, &truth).await);
