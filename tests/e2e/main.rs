@@ -23,3 +23,4 @@ mod standby;
 mod startup;
 mod static_linking;
 mod tidy;
+mod tls;

@@ -5,6 +5,7 @@
 //! * [`cluster`]: an etcd prefix of its own and the hosts in it; where a test begins
 //! * [`host`]: one host, what can be done to it and asked of it; [`config`] is its file, [`process`] one run of it
 //! * [`etcd`]: one server or a cluster of them, with TLS and users; [`proxy`] stands in front of each, [`port`] keeps its place
+//! * [`authority`]: certificates of hosts, for TLS between them
 //! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
 //! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
 //! * [`vectors`]: vectors for a search, and what a search has to find
@@ -15,6 +16,7 @@
 //! * [`binary`]: the proof that what is tested is what was built
 
 pub mod admin;
+pub mod authority;
 pub mod binary;
 pub mod border;
 pub mod client;
