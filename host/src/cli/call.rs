@@ -35,6 +35,9 @@ use codec::DynamicCodec;
 /// The most that connecting may take; `--timeout` counts for each of the steps as well.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a call that is to be made again waits before that.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// What takes too long in [`CallError::Late`].
 const CALL: &str = "the call";
 
@@ -84,7 +87,7 @@ pub struct CallArguments {
     /// How long the call may last, and each step before it
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub timeout: Duration,
-    /// Wait so long for a host with the role to be registered
+    /// Wait so long for a host with the role that takes the call: until one is registered, has started, or has taken over
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub wait: Option<Duration>,
 }
@@ -114,7 +117,28 @@ pub async fn run(arguments: CallArguments) -> u8 {
 /// See [`CallError`]; its text is for the user, [`CallError::exit_code`] for the shell.
 pub async fn call(arguments: &CallArguments, out: &mut (dyn Write + Send)) -> Result<(), CallError> {
     let text = request_text(&arguments.json)?;
-    let target = find(arguments).await?;
+    let until = Instant::now() + arguments.wait.unwrap_or_default();
+    loop {
+        let failed = match attempt(arguments, &text, until, out).await {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        // Nobody has executed it, and the next one may be found elsewhere.
+        if !failed.may_pass(arguments.role.as_str()) || Instant::now() + PAUSE >= until {
+            return Err(failed);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Makes the call once, at the host that is found now.
+async fn attempt(
+    arguments: &CallArguments,
+    text: &str,
+    until: Instant,
+    out: &mut (dyn Write + Send),
+) -> Result<(), CallError> {
+    let target = find(arguments, until).await?;
     let channel = connect(&target.address).await?;
     let services = limited(arguments, "asking for the types", reflection::services(channel.clone()))
         .await?
@@ -130,7 +154,7 @@ pub async fn call(arguments: &CallArguments, out: &mut (dyn Write + Send)) -> Re
             return Err(refused.map_or(unknown, |status| CallError::Refused(Box::new(status))));
         }
     };
-    let messages = message::parse(&text, &method)?;
+    let messages = message::parse(text, &method)?;
     let request = request(arguments, &target.addressee, stream::iter(messages));
     let since = Instant::now();
     let sent = limited(arguments, CALL, send(channel, method, request, out)).await?;
@@ -162,7 +186,7 @@ fn request_text(json: &str) -> Result<String, CallError> {
     }
 }
 
-async fn find(arguments: &CallArguments) -> Result<Target, CallError> {
+async fn find(arguments: &CallArguments, until: Instant) -> Result<Target, CallError> {
     let role = arguments.role.clone();
     if let Some(address) = arguments.address.clone() {
         let addressee = Addressee { cluster: None, server_id: arguments.server_id, role: Some(role) };
@@ -170,7 +194,7 @@ async fn find(arguments: &CallArguments) -> Result<Target, CallError> {
     }
     let config = arguments.config.as_deref().map(Config::load).transpose()?;
     let etcd = etcd_config(arguments, config.as_ref());
-    let host = lookup::find(&etcd, &role, arguments.server_id, arguments.wait.unwrap_or_default()).await?;
+    let host = lookup::find(&etcd, &role, arguments.server_id, until).await?;
     // Without the configuration the cluster's name is not known: it need not be the root path.
     let cluster = config.map(|config| config.cluster_name().to_owned());
     let addressee = Addressee { cluster, server_id: Some(host.server_id), role: Some(role) };

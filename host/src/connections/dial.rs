@@ -230,7 +230,7 @@ impl tower::Service<Request<Body>> for LinkService {
         Box::pin(async move {
             match sent.await {
                 Ok(response) => Ok(response.map(Body::new)),
-                Err(SendFailure::NotSent(_)) => Err(Status::unavailable("the link takes no calls")),
+                Err(SendFailure::NotSent) => Err(Status::unavailable("the link takes no calls")),
                 Err(SendFailure::Broken(error) | SendFailure::NotTaken(error) | SendFailure::Reset(error)) => {
                     Err(Status::unavailable(chain(&error)))
                 }

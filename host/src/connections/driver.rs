@@ -643,8 +643,9 @@ impl Hands {
         let described = peer.describe(&self.role);
         let gone = described.session == PeerSession::Gone;
         let change = match told {
-            // A standby is proved for later: it is told of when it becomes the active one.
-            Told::Online if described.standby || peer.told_online || described.session != PeerSession::Live => return,
+            // A standby is proved for later: people are told of it now, components when it is the active one.
+            Told::Online if described.standby => PeerChange::Online(described),
+            Told::Online if peer.told_online || described.session != PeerSession::Live => return,
             Told::Online => {
                 peer.told_online = true;
                 PeerChange::Online(described)
