@@ -94,17 +94,25 @@ async fn what_nobody_reads_is_cut_when_its_time_is_over() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dependency_that_comes_with_the_stop_leaves_nothing_behind() {
-    for round in 0..200 {
+    for round in 0..25 {
         let caller = Caller::new();
-        let (manager, table) = (caller.manager.clone(), caller.nodes.watch());
-        let adding = tokio::task::spawn_blocking(move || {
-            for number in 0..8 {
-                let name = format!("late{number}");
-                manager.add_dependency(&role("caller"), Dependency::nodes(&name), table.clone());
-            }
-        });
+        // Several of them, so that some wait for one another when the stop comes.
+        let adding: Vec<_> = (0..6)
+            .map(|thread| {
+                let (manager, table) = (caller.manager.clone(), caller.nodes.watch());
+                tokio::task::spawn_blocking(move || {
+                    for number in 0..64 {
+                        let name = format!("late{thread}x{number}");
+                        manager.add_dependency(&role("caller"), Dependency::nodes(&name), table.clone());
+                    }
+                })
+            })
+            .collect();
+        eventually(LIMIT, async || holds(caller.manager.view().len() > 8, "they come")).await;
         caller.manager.stop().await;
-        adding.await.expect("no panic");
-        assert!(caller.manager.view().is_empty(), "round {round}: {:?}", caller.manager.view());
+        for adding in adding {
+            adding.await.expect("no panic");
+        }
+        assert_eq!(caller.manager.view().len(), 0, "round {round}");
     }
 }
