@@ -9,9 +9,11 @@
 //! * `dial`, `link`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in passing.
 //! * `local`: the way to a peer in this very host.
 //! * `dependency`, `events`: what a driver publishes: the peers now, and each change. `ranks`: who of them is called next.
-//! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
+//! * `client`, `call`, `refusal`: a call: the truth table, waiting, deadlines, sending again; `tape`, `body`: its two
+//!   bodies, and how it is cut.
 
 mod body;
+mod call;
 mod client;
 mod config;
 mod connection;
@@ -27,6 +29,7 @@ pub mod peer;
 mod places;
 mod ranks;
 mod refusal;
+mod tape;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -124,10 +127,11 @@ impl ConnectionManager {
     /// Callers of one host share the links of a role, and follow one table: the one that was given last. Must be called on
     /// a tokio runtime.
     pub fn add_dependency(&self, caller: &Role, dependency: Dependency, table: watch::Receiver<Arc<PeerTable>>) {
+        let mut roles = self.write();
+        // Looked at under the lock: a stop takes it after it has said so, and ends what it finds.
         if self.is_stopped() {
             return;
         }
-        let mut roles = self.write();
         let role = dependency.role.clone();
         let followed = match roles.followed.get(&role) {
             Some(known) => {

@@ -19,6 +19,12 @@ use crate::identity::{Role, ServerId};
 /// The call metadata by which a call asks to wait for a ready peer, in milliseconds.
 pub const WAIT_MS: &str = "componenthost-wait-ms";
 
+/// For how long one call waits for a ready peer, as an extension of its request:
+/// `request.extensions_mut().insert(WaitForReady(limit))`. It goes before [`Channel::wait`] and the dependency's own default;
+/// zero is refused at once. A call without a deadline waits no longer than the host's `connections.wait_cap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitForReady(pub Duration);
+
 /// Whom a channel calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -87,7 +93,8 @@ impl tower::Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
-        if let Some(wait) = self.wait {
+        let own = request.extensions().get::<WaitForReady>().map(|WaitForReady(wait)| *wait);
+        if let Some(wait) = own.or(self.wait) {
             let name = HeaderName::from_static(WAIT_MS);
             let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             request.headers_mut().entry(name).or_insert_with(|| HeaderValue::from(milliseconds));

@@ -2,7 +2,10 @@
 
 pub(crate) mod fake;
 mod refusing;
+mod replay;
+mod rolling;
 mod stale;
+mod stop;
 mod suspects;
 mod takeover;
 

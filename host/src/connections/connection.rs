@@ -140,7 +140,7 @@ impl Connection {
         let sent = self.sender.clone().try_send_request(request);
         async move {
             let answer = sent.await.map_err(|mut failure| match failure.take_message() {
-                Some(request) => SendFailure::NotSent(Box::new(request)),
+                Some(_) => SendFailure::NotSent,
                 None => SendFailure::of(failure.into_error().into()),
             })?;
             Ok(answer.map(LinkBody::Http2))

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use plugin_api::error::chain;
@@ -144,7 +144,7 @@ pub async fn ask_whether_there(link: Arc<Link>, expected: Expected, limit: Durat
 }
 
 /// Asks over a link that is proved how the peer stands, which says that it does not serve; it may hold its answer until it
-/// does. An answer that was not held is no reason to ask again at once.
+/// does. Not before `earliest`: one that does not hold it, or says this now and that then, is not pestered.
 ///
 /// # Errors
 ///
@@ -152,21 +152,15 @@ pub async fn ask_whether_there(link: Arc<Link>, expected: Expected, limit: Durat
 pub async fn ask_whether_serving(
     link: Arc<Link>,
     expected: Expected,
-    standby: bool,
+    earliest: Instant,
     config: Arc<ConnectionsConfig>,
 ) -> Result<Option<Standing>, Unproved> {
-    let earliest = tokio::time::Instant::now() + config.backoff_min;
+    tokio::time::sleep_until(earliest.into()).await;
     let hold = config.connect_timeout;
     let limit = hold * 2;
-    let answer = tokio::time::timeout(limit, ask(link, &expected, hold))
+    tokio::time::timeout(limit, ask(link, &expected, hold))
         .await
-        .unwrap_or_else(|_| Err(Unproved::Failed(format!("it did not say again who it is within {limit:?}"))));
-    if let Ok(Some(standing)) = &answer
-        && standing.proves(standby).is_err()
-    {
-        tokio::time::sleep_until(earliest).await;
-    }
-    answer
+        .unwrap_or_else(|_| Err(Unproved::Failed(format!("it did not say again who it is within {limit:?}"))))
 }
 
 /// What was asked over a link is no proof.
@@ -252,7 +246,7 @@ impl tower::Service<Request<Body>> for LinkService {
         Box::pin(async move {
             match sent.await {
                 Ok(response) => Ok(response.map(Body::new)),
-                Err(SendFailure::NotSent(_)) => Err(Status::unavailable("the link takes no calls")),
+                Err(SendFailure::NotSent) => Err(Status::unavailable("the link takes no calls")),
                 Err(SendFailure::Broken(error) | SendFailure::NotTaken(error) | SendFailure::Reset(error)) => {
                     Err(Status::unavailable(chain(&error)))
                 }

@@ -102,6 +102,8 @@ struct Tracked {
     told_online: bool,
     /// It was in standby when it was last heard of: where it is to be active, it is asked.
     stood_by: bool,
+    /// When it was last asked whether it serves.
+    asked: Option<Instant>,
     /// Its place among the timers.
     timer: Option<Instant>,
 }
@@ -347,6 +349,7 @@ impl Driver {
             unproved: None,
             told_online: false,
             stood_by: false,
+            asked: None,
             timer: None,
         };
         self.hands.dirty.insert(server_id);
@@ -519,7 +522,10 @@ impl Hands {
         let Some(link) = peer.link.clone() else { return self.dial(peer) };
         peer.stop_dialling();
         let config = Arc::clone(&self.surroundings.config);
-        let answer = dial::ask_whether_serving(link, self.expected(peer), peer.entry.standby, config);
+        let now = Instant::now();
+        let earliest = peer.asked.map_or(now, |asked| now.max(asked + config.backoff_min));
+        peer.asked = Some(earliest);
+        let answer = dial::ask_whether_serving(link, self.expected(peer), earliest, config);
         let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.dial_number);
         peer.dial =
             Some(self.work.spawn(async move {
@@ -662,8 +668,9 @@ impl Hands {
         let described = peer.describe(&self.role);
         let gone = described.session == PeerSession::Gone;
         let change = match told {
-            // A standby is proved for later: it is told of when it becomes the active one.
-            Told::Online if described.standby || peer.told_online || described.session != PeerSession::Live => return,
+            // A standby is proved for later: people are told of it now, components when it is the active one.
+            Told::Online if described.standby => PeerChange::Online(described),
+            Told::Online if peer.told_online || described.session != PeerSession::Live => return,
             Told::Online => {
                 peer.told_online = true;
                 PeerChange::Online(described)

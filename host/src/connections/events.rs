@@ -59,6 +59,10 @@ impl Events {
             }
             self.history.push_back(past);
         }
+        if matches!(&change, PeerChange::Online(peer) if peer.standby) {
+            // It cannot be called: of no use to a component.
+            return;
+        }
         // An error only says that nobody listens.
         let _ = self.sender.send(PeerEvent { role: role.clone(), revision, change });
     }
@@ -73,6 +77,7 @@ impl PastEvent {
     fn of(revision: i64, change: &PeerChange) -> Option<Self> {
         let (peer, event, detail): (&Peer, _, _) = match change {
             PeerChange::Table(_) => return None,
+            PeerChange::Online(peer) if peer.standby => (peer, "online", "in standby".to_owned()),
             PeerChange::Online(peer) => (peer, "online", String::new()),
             PeerChange::Offline { peer, reason, error } => (peer, "offline", format!("{reason}: {error}")),
             PeerChange::Stopping(peer) => (peer, "stopping", String::new()),

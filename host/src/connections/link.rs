@@ -75,11 +75,11 @@ pub enum Ended {
 
 /// A call that a link did not answer.
 pub enum SendFailure {
-    /// The link took no more calls: the request comes back as it was.
-    NotSent(Box<Request<Body>>),
+    /// The link took no more calls: nothing was sent.
+    NotSent,
     /// It was handed over, and the link broke.
     Broken(LinkError),
-    /// It was handed over when the peer had said already that it would take no more calls: it did not take this one.
+    /// It was handed over, and the peer says that it did not take it.
     NotTaken(LinkError),
     /// It was handed over, and the peer ended this call alone.
     Reset(LinkError),
@@ -215,6 +215,8 @@ impl SendFailure {
         while let Some(cause) = source {
             if let Some(cause) = cause.downcast_ref::<h2::Error>() {
                 return match (cause.is_reset(), cause.is_go_away() && cause.is_remote(), cause.reason()) {
+                    // It was not processed (RFC 9113, 8.7).
+                    (true, _, Some(h2::Reason::REFUSED_STREAM)) if cause.is_remote() => Self::NotTaken(error.into()),
                     (true, ..) => Self::Reset(error.into()),
                     // Those whose number is within GOAWAY's go on; only those beyond it have this error (RFC 9113, 6.8).
                     (_, true, Some(h2::Reason::NO_ERROR)) => Self::NotTaken(error.into()),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use plugin_api::Context;
-use plugin_api::channel::WAIT_MS;
+use plugin_api::channel::WaitForReady;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::Refusal;
 use tonic::metadata::KeyAndValueRef;
@@ -83,7 +83,7 @@ fn prepare<T>(message: T, asked: &CallRequest) -> Request<T> {
         request.set_timeout(Duration::from_millis(timeout));
     }
     if let Some(wait) = asked.wait_ms {
-        request.metadata_mut().insert(WAIT_MS, wait.into());
+        request.extensions_mut().insert(WaitForReady(Duration::from_millis(wait)));
     }
     request
 }
