@@ -1,6 +1,7 @@
 //! The host's connections, without etcd: tables that are fed by hand, and small real servers on loopback.
 
 mod fake;
+mod local;
 mod refusing;
 mod stale;
 mod suspects;
@@ -11,7 +12,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use componenthost::connections::{
-    Client, ConnectionManager, ConnectionsConfig, ConnectionsSettings, PeerEvents, PeerOverview,
+    Client, ConnectionManager, ConnectionsConfig, ConnectionsSettings, LocalHost, PeerEvents, PeerOverview,
 };
 use fake::{CLUSTER, FakeHost, Table, role};
 use futures_util::StreamExt as _;
@@ -56,8 +57,11 @@ impl Caller {
     }
 
     fn with(config: ConnectionsConfig) -> Self {
-        let settings =
-            ConnectionsSettings { config, cluster: CLUSTER.to_owned(), own: "caller-1".to_owned(), local: None };
+        Self::within(config, None)
+    }
+
+    fn within(config: ConnectionsConfig, local: Option<LocalHost>) -> Self {
+        let settings = ConnectionsSettings { config, cluster: CLUSTER.to_owned(), own: "caller-1".to_owned(), local };
         let manager = ConnectionManager::new(settings);
         let (nodes, coordinators) = (Table::of(NODE), Table::of(COORDINATOR));
         manager.add_dependency(&role("caller"), Dependency::nodes(NODE), nodes.watch());

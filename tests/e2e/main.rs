@@ -11,6 +11,7 @@ mod discovery;
 mod etcd;
 mod fence;
 mod gate;
+mod local;
 mod metadata;
 mod outage;
 mod panics;

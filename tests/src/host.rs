@@ -242,6 +242,11 @@ impl Host {
         found
     }
 
+    /// The number of its present process.
+    pub fn pid(&self) -> i32 {
+        self.run().process.pid().as_raw_nonzero().get()
+    }
+
     fn run(&self) -> Run {
         self.lock().clone()
     }
