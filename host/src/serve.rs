@@ -3,10 +3,12 @@
 //! Not responsible for how a component stands (`lifecycle`) nor for its code (`plugin`): it routes by gRPC service name to
 //! what [`Served`] says.
 
+mod answer;
 mod cut;
 mod dispatch;
 mod health;
 mod host_service;
+mod log;
 mod served;
 
 use std::future::Future;
