@@ -41,6 +41,8 @@ use crate::etcd::EtcdConfig;
 use crate::plugin::gate::PluginsConfig;
 use crate::session::SessionConfig;
 use crate::telemetry::TelemetryConfig;
+use crate::tls::TlsConfig;
+use crate::tls::config::beyond_this_machine;
 use layers::Layers;
 use section::Section;
 
@@ -96,6 +98,8 @@ sections! {
     discovery: DiscoveryConfig,
     /// `[connections]`: how peers are dialled, and for how long calls wait.
     connections: ConnectionsConfig,
+    /// `[tls]`: TLS between hosts.
+    tls: TlsConfig,
     /// `[server]`: the listener that serves the components.
     server: ServerConfig,
     /// `[host]`: files and labels of this process.
@@ -194,6 +198,21 @@ impl Config {
                 mistakes.push(("shutdown.limit".to_owned(), too_short(self.shutdown.limit, needed, role)));
             }
         }
+        mistakes.extend(self.mistakes_in_security());
+        mistakes
+    }
+
+    /// Plain text stays on this machine unless the user says otherwise; a certificate is good for all roles of the host.
+    fn mistakes_in_security(&self) -> Vec<(String, String)> {
+        let mut mistakes = Vec::new();
+        if !self.tls.is_set() && !self.tls.plain_text {
+            let (listen, advertise) = (self.server.listen.to_string(), self.server.advertise.clone());
+            let named = [("server.listen", Some(listen)), ("server.advertise", advertise)];
+            let beyond = named.into_iter().filter_map(|(key, address)| Some((key, beyond_this_machine(&address?)?)));
+            mistakes.extend(beyond.map(|(key, text)| (key.to_owned(), text)));
+        }
+        let nameless = self.tls.mistake_in_names(self.roles());
+        mistakes.extend(nameless.map(|text| ("tls.cert".to_owned(), text)));
         mistakes
     }
 }

@@ -6,7 +6,7 @@
 //! its clients, `admin` reads its overview.
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
-//! * `dial`, `link`, `frames`: from an address to a proved connection, that connection, and what is seen of it in passing.
+//! * `dial`, `link`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in passing.
 //! * `local`: the way to a peer in this very host.
 //! * `dependency`, `events`: what a driver publishes: the peers now, and each change.
 //! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
@@ -14,6 +14,7 @@
 mod body;
 mod client;
 mod config;
+mod connection;
 mod dependency;
 mod dial;
 mod driver;
@@ -39,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::client::Client;
-pub use self::config::ConnectionsConfig;
+pub use self::config::{ConnectionsConfig, RequireIdentity};
 pub use self::events::{PastEvent, PeerEvents};
 pub use self::link::Way;
 pub use self::local::{LocalCalls, LocalHost};
@@ -50,6 +51,7 @@ use self::dependency::{Followed, RoleView};
 use self::driver::{Driver, Surroundings};
 use self::refusal::{About, Verdict, verdict};
 use crate::cluster::PeerTable;
+use crate::tls::Security;
 
 /// What code sets of the connections.
 #[derive(Clone, Debug)]
@@ -60,6 +62,8 @@ pub struct ConnectionsSettings {
     pub cluster: String,
     /// What refusals call this host (`refused_by`).
     pub own: String,
+    /// How peers are spoken with.
+    pub security: Security,
     /// Which of the peers is this very host: calls to it need no socket.
     pub local: Option<LocalHost>,
 }
@@ -100,6 +104,7 @@ impl ConnectionManager {
         let surroundings = Surroundings {
             config: Arc::new(settings.config.clone()),
             cluster: settings.cluster.clone(),
+            security: settings.security.clone(),
             starts: Arc::new(Semaphore::new(settings.config.max_parallel_dials)),
             local: settings.local.clone(),
         };

@@ -18,7 +18,7 @@ pub mod look;
 mod member;
 pub mod password;
 mod renewals;
-pub mod tls;
+mod tls;
 pub mod watch;
 
 use std::borrow::Cow;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use plugin_api::export::Plugin;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::cli::{self, Command, check};
@@ -79,6 +80,7 @@ async fn host(file: &Path, linked: &[Plugin], workers: &Handle) -> ExitCode {
         Ok(telemetry) => telemetry,
         Err(error) => return failed(&error),
     };
+    raise_open_files();
     let signals = match Signals::listen(config.shutdown.limit) {
         Ok(signals) => signals,
         Err(error) => return failed(&error),
@@ -104,6 +106,20 @@ async fn host(file: &Path, linked: &[Plugin], workers: &Handle) -> ExitCode {
     let stopped = shutdown::stop(host).await;
     let failed = matches!(ended, Some(HostEnded::ListenerFailed(_)));
     if stopped == Stopped::Clean && !failed { ExitCode::SUCCESS } else { ExitCode::from(cli::FAILED) }
+}
+
+/// Each link is an open file, and what a process may have of them at first is seldom more than 1024.
+fn raise_open_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let shown = |limit: Option<u64>| limit.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
+    let (soft, hard) = (shown(current), shown(maximum));
+    if current == maximum {
+        return tracing::info!(limit = hard, "open files: the limit is the hard one already");
+    }
+    match setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        Ok(()) => tracing::info!(before = soft, limit = hard, "open files: raised to the hard limit"),
+        Err(error) => tracing::warn!(limit = soft, %hard, %error, "open files: cannot be raised to the hard limit"),
+    }
 }
 
 async fn check_plugins(arguments: &check::CheckArguments, linked: &[Plugin]) -> ExitCode {

@@ -6,6 +6,7 @@
 mod answer;
 mod cut;
 mod dispatch;
+mod handshakes;
 mod health;
 mod host_service;
 mod log;
@@ -32,7 +33,9 @@ pub use cut::Cut;
 pub use dispatch::{Dispatch, Own};
 pub use served::{Certain, Member, SameService, Served, Serving, Table};
 
+use crate::tls::Security;
 use crate::wire::v1::host_server::HostServer;
+use handshakes::Handshakes;
 use host_service::HostService;
 
 /// What a stream and a connection may have under way before the receiver takes it: enough for a fast local network, and a
@@ -140,7 +143,7 @@ impl Answers {
     }
 }
 
-/// Serves until `drain` ends; then callers are told with GOAWAY, and it returns when the last call has ended.
+/// Serves, over TLS where it is configured, until `drain` ends; then callers are told with GOAWAY, and it returns when the last call has ended.
 ///
 /// # Errors
 ///
@@ -149,21 +152,33 @@ impl Answers {
 /// # Cancel safety
 ///
 /// Connections are closed with it.
-pub async fn run(listener: TcpListener, answers: Answers, drain: impl Future<Output = ()>) -> Result<(), ServeError> {
+pub async fn run(
+    listener: TcpListener,
+    answers: Answers,
+    security: Security,
+    drain: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
     // Owned by this function: they end when it does, by the guard or by the wait.
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let _ended = stop.clone().drop_guard();
     health::follow(&answers.served, &answers.health, &tasks, &stop);
-    let result = Server::builder()
+    let router = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .tcp_nodelay(true)
-        .add_routes(answers.routes)
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), drain)
-        .await
-        .map_err(|source| ServeError::Failed { source });
+        .add_routes(answers.routes);
+    let result = match security {
+        Security::Plain { .. } => {
+            let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+            router.serve_with_incoming_shutdown(incoming, drain).await
+        }
+        Security::Tls(credentials) => {
+            router.serve_with_incoming_shutdown(Handshakes::new(listener, credentials), drain).await
+        }
+    };
+    let result = result.map_err(|source| ServeError::Failed { source });
     stop.cancel();
     tasks.close();
     tasks.wait().await;

@@ -1,6 +1,6 @@
 //! The host's connections, without etcd: tables that are fed by hand, and small real servers on loopback.
 
-mod fake;
+pub(crate) mod fake;
 mod local;
 mod refusing;
 mod stale;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use componenthost::connections::{
     Client, ConnectionManager, ConnectionsConfig, ConnectionsSettings, LocalHost, PeerEvents, PeerOverview,
 };
+use componenthost::tls::Security;
 use fake::{CLUSTER, FakeHost, Table, role};
 use futures_util::StreamExt as _;
 use plugin_api::channel::Target;
@@ -61,7 +62,13 @@ impl Caller {
     }
 
     fn within(config: ConnectionsConfig, local: Option<LocalHost>) -> Self {
-        let settings = ConnectionsSettings { config, cluster: CLUSTER.to_owned(), own: "caller-1".to_owned(), local };
+        let settings = ConnectionsSettings {
+            config,
+            cluster: CLUSTER.to_owned(),
+            own: "caller-1".to_owned(),
+            security: Security::plain(),
+            local,
+        };
         let manager = ConnectionManager::new(settings);
         let (nodes, coordinators) = (Table::of(NODE), Table::of(COORDINATOR));
         manager.add_dependency(&role("caller"), Dependency::nodes(NODE), nodes.watch());

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use probe_plugin::v1::{CallKind, CallRequest, EchoRequest, Empty, SpawnRequest, TaskKind};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tests::probe::{call, calling, calling_nodes, coordinator, node, reaches};
 use tests::{Cluster, LIMIT, eventually, holds, within};
@@ -222,4 +223,16 @@ async fn a_write_in_start_is_fenced_at_a_restart_too() {
     let noted = host.log().into_iter().filter(|line| line.text("method").as_deref() == Some("Wrote"));
     let noted: Vec<_> = noted.filter_map(|line| line.text("detail")).collect();
     assert_eq!(noted, ["Some(Fenced)", "Some(Fenced)"]);
+}
+
+#[tokio::test]
+async fn a_host_may_open_as_many_files_as_the_system_allows() {
+    // What processes commonly begin with; those that this test starts begin with it.
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: Some(512), maximum: hard }).expect("it may be lowered");
+    let cluster = Cluster::start().await;
+    let host = cluster.probe("alpha", node()).await;
+    let line = host.logged(|line| line.message() == "open files: raised to the hard limit").await;
+    let hard = hard.map_or_else(|| "unlimited".to_owned(), |hard| hard.to_string());
+    assert_eq!((line.text("before").as_deref(), line.text("limit")), (Some("512"), Some(hard)));
 }

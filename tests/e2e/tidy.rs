@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 const KNOWS: &[(&str, &[&str])] = &[
     ("cluster", &[]),
     ("lifecycle", &[]),
+    ("tls", &[]),
     ("trouble", &[]),
     ("wire", &[]),
     ("signals", &["cli"]),
     ("telemetry", &[]),
     ("admin", &[]),
-    ("etcd", &["cluster"]),
+    ("etcd", &["cluster", "tls"]),
     ("session", &["cluster", "etcd", "trouble"]),
     ("discovery", &["cluster", "etcd", "trouble"]),
-    ("connections", &["cluster", "wire"]),
+    ("connections", &["cluster", "tls", "wire"]),
     ("metadata", &["etcd", "session"]),
     ("plugin", &["connections", "metadata"]),
-    ("serve", &["lifecycle", "plugin", "wire"]),
+    ("serve", &["lifecycle", "plugin", "tls", "wire"]),
 ];
 
 /// Where `unsafe` is allowed: the ABI's edge.

@@ -5,17 +5,22 @@
 //! * [`cluster`]: an etcd prefix of its own and the hosts in it; where a test begins
 //! * [`host`]: one host, what can be done to it and asked of it; [`config`] is its file, [`process`] one run of it
 //! * [`etcd`]: one server or a cluster of them, with TLS and users; [`proxy`] stands in front of each, [`port`] keeps its place
+//! * [`authority`]: certificates of hosts, for TLS between them
 //! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
 //! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
 //! * [`vectors`]: vectors for a search, and what a search has to find
+//! * [`watcher`]: sees etcd's events without any code of the host's, stamped by the [`clock`] of all processes; [`truth`]
+//!   compares with it what a host shows
 //! * [`eventually`](eventually()): waiting for a condition, with a limit
 //! * [`form`]: the short and the long form of a test
 //! * [`binary`]: the proof that what is tested is what was built
 
 pub mod admin;
+pub mod authority;
 pub mod binary;
 pub mod border;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod etcd;
@@ -27,7 +32,10 @@ pub mod port;
 pub mod probe;
 pub mod process;
 pub mod proxy;
+mod sockets;
+pub mod truth;
 pub mod vectors;
+pub mod watcher;
 
 pub use cluster::Cluster;
 pub use config::HostConfig;

@@ -9,6 +9,7 @@ mod lookup;
 mod message;
 mod method;
 mod reflection;
+mod way;
 
 use std::io::{Read, Write};
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::Refusal;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
@@ -32,9 +33,6 @@ use crate::etcd::EtcdConfig;
 use crate::wire::Addressee;
 use codec::DynamicCodec;
 
-/// The most that connecting may take; `--timeout` counts for each of the steps as well.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// What takes too long in [`CallError::Late`].
 const CALL: &str = "the call";
 
@@ -43,6 +41,7 @@ const EXAMPLES: &str = r#"Examples:
   componenthost call querycoord ShowLoadedCollections --config config/querycoord.toml
   componenthost call querynode GetSegmentInfo --server-id 4 --json '{}'
   componenthost call querynode LoadSegments --address 127.0.0.1:21123 --json @request.json
+  componenthost call querynode GetSegmentInfo --address node-4:21123 --ca ca.pem --cert me.pem --key me.key
   componenthost call rootcoord grpc.health.v1.Health/Check --etcd 10.0.0.5:2379 --root-path by-dev
 
 The answer is the canonical JSON of protobuf with all fields; 64-bit integers are texts in it.
@@ -63,7 +62,7 @@ pub struct CallArguments {
     /// The request; `-` reads standard input, `@FILE` a file
     #[arg(long, default_value = "{}", value_name = "JSON")]
     pub json: String,
-    /// A configuration, for its sections etcd and cluster; without it etcd's defaults
+    /// A configuration, for its sections etcd, cluster and tls; without it etcd's defaults
     #[arg(long, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
     pub config: Option<PathBuf>,
     /// etcd's addresses, with commas; go before the configuration's
@@ -78,6 +77,21 @@ pub struct CallArguments {
     /// Call this address, and do not ask etcd
     #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["etcd", "root_path", "meta_sub_path"])]
     pub address: Option<String>,
+    /// The authorities that vouch for the host, PEM; goes before the configuration's tls.ca
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// The certificate to show, PEM; goes before the configuration's tls.cert
+    #[arg(long, value_name = "FILE", requires = "key")]
+    pub cert: Option<PathBuf>,
+    /// Its key, PEM; goes before the configuration's tls.key
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// The DNS name of a role's certificate, such as {role}.blue.example; goes before the configuration's tls.names
+    #[arg(long, value_name = "TEMPLATE")]
+    pub names: Option<String>,
+    /// Call another machine without TLS
+    #[arg(long, conflicts_with_all = ["ca", "cert"])]
+    pub plain_text: bool,
     /// Which of several hosts with the role
     #[arg(long, value_name = "ID")]
     pub server_id: Option<ServerId>,
@@ -114,11 +128,15 @@ pub async fn run(arguments: CallArguments) -> u8 {
 /// See [`CallError`]; its text is for the user, [`CallError::exit_code`] for the shell.
 pub async fn call(arguments: &CallArguments, out: &mut (dyn Write + Send)) -> Result<(), CallError> {
     let text = request_text(&arguments.json)?;
-    let target = find(arguments).await?;
-    let channel = connect(&target.address).await?;
-    let services = limited(arguments, "asking for the types", reflection::services(channel.clone()))
-        .await?
-        .map_err(|source| CallError::Reflection { address: target.address.clone(), source })?;
+    let config = arguments.config.as_deref().map(Config::load).transpose()?;
+    let target = find(arguments, config.as_ref()).await?;
+    let (channel, trace) = way::connect(arguments, config.as_ref(), &target.address).await?;
+    let services = limited(arguments, "asking for the types", reflection::services(channel.clone())).await?;
+    let services = services.map_err(|source| match trace.told() {
+        // A certificate is refused after the handshake.
+        Some(fault) => CallError::Tls { address: target.address.clone(), fault },
+        None => CallError::Reflection { address: target.address.clone(), source },
+    })?;
     let method = match method::find(&services, &arguments.role, &arguments.method) {
         Ok(method) => method,
         Err(unknown) if services.iter().any(|service| method::is_of(service, arguments.role.as_str())) => {
@@ -162,14 +180,13 @@ fn request_text(json: &str) -> Result<String, CallError> {
     }
 }
 
-async fn find(arguments: &CallArguments) -> Result<Target, CallError> {
+async fn find(arguments: &CallArguments, config: Option<&Config>) -> Result<Target, CallError> {
     let role = arguments.role.clone();
     if let Some(address) = arguments.address.clone() {
         let addressee = Addressee { cluster: None, server_id: arguments.server_id, role: Some(role) };
         return Ok(Target { address, addressee });
     }
-    let config = arguments.config.as_deref().map(Config::load).transpose()?;
-    let etcd = etcd_config(arguments, config.as_ref());
+    let etcd = etcd_config(arguments, config);
     let host = lookup::find(&etcd, &role, arguments.server_id, arguments.wait.unwrap_or_default()).await?;
     // Without the configuration the cluster's name is not known: it need not be the root path.
     let cluster = config.map(|config| config.cluster_name().to_owned());
@@ -189,13 +206,6 @@ fn etcd_config(arguments: &CallArguments, config: Option<&Config>) -> EtcdConfig
         etcd.meta_sub_path = path.clone();
     }
     etcd
-}
-
-async fn connect(address: &str) -> Result<Channel, CallError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|source| CallError::Address { address: address.to_owned(), source })?;
-    let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await;
-    connected.map_err(|source| CallError::Connect { address: address.to_owned(), source })
 }
 
 type Messages = stream::Iter<std::vec::IntoIter<DynamicMessage>>;

@@ -149,6 +149,17 @@ fn the_files_of_tls_can_be_given_by_variables() {
 }
 
 #[test]
+fn plain_text_leaves_this_machine_only_where_the_user_says_so() {
+    let beyond = "[server]\nlisten = '0.0.0.0:5'\nadvertise = 'here:5'\n";
+    let told = mistakes(beyond, &[]);
+    assert!(told[0].starts_with("a.toml:3: server.listen: 0.0.0.0:5 can be reached from other machines"), "{told:?}");
+    assert!(told[1].starts_with("a.toml:4: server.advertise: here:5 can be reached"), "{told:?}");
+    assert!(told.iter().all(|text| text.contains("set tls.ca, tls.cert and tls.key, or tls.plain_text = true")));
+    parse(&format!("component.a = {{}}\n{beyond}[tls]\nplain_text = true"), &[]).expect("the user has said so");
+    parse("component.a = {}\n[server]\nadvertise = 'localhost:5'", &[]).expect("it stays on this machine");
+}
+
+#[test]
 fn values_out_of_range_are_reported() {
     for (text, key) in [
         ("[cluster]\nname = ' b'", "cluster.name"),
@@ -157,6 +168,10 @@ fn values_out_of_range_are_reported() {
         ("[server]\nadvertise = 'here'", "server.advertise"),
         ("[server]\nadvertise = 'here:0'", "server.advertise"),
         ("[server]\nadvertise = '0.0.0.0:5'", "server.advertise"),
+        ("[server]\nlisten = '10.0.0.5:1'", "server.listen"),
+        ("[server]\nadvertise = 'here:5'", "server.advertise"),
+        ("[tls]\nca = '/none'", "tls.ca"),
+        ("[tls]\nnames = 'blue.example'", "tls.names"),
         ("[etcd]\nroot_path = '/'", "etcd.root_path"),
         ("[session]\nttl = '1s'", "session.ttl"),
         ("[discovery]\nask_after = '0s'", "discovery.ask_after"),

@@ -47,6 +47,22 @@ pub struct ConnectionsConfig {
     /// How long calls go on at a peer that said that it was stopping, after its session has gone. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub drain_limit: Duration,
+    /// Must a peer say who it is? Default "": yes where callers must show certificates (`tls.mutual`), else no.
+    pub require_identity: RequireIdentity,
+}
+
+/// What is done with a foreign server, which cannot say who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RequireIdentity {
+    /// As TLS is: under mutual TLS it is not called.
+    #[default]
+    #[serde(rename = "")]
+    UnderMutualTls,
+    /// It is not called.
+    Yes,
+    /// It is called, and shown as not verified.
+    No,
 }
 
 impl Default for ConnectionsConfig {
@@ -65,6 +81,7 @@ impl Default for ConnectionsConfig {
             keepalive_timeout: Duration::from_secs(2),
             wait_cap: Duration::from_secs(5),
             drain_limit: Duration::from_secs(30),
+            require_identity: RequireIdentity::UnderMutualTls,
         }
     }
 }
@@ -110,6 +127,15 @@ impl ConnectionsConfig {
             mistakes.push(("max_parallel_dials", "must be from 1 to 65536".to_owned()));
         }
         mistakes
+    }
+
+    /// Must a peer say who it is, where callers must show certificates, or need not?
+    pub(super) fn requires_identity(&self, mutual: bool) -> bool {
+        match self.require_identity {
+            RequireIdentity::UnderMutualTls => mutual,
+            RequireIdentity::Yes => true,
+            RequireIdentity::No => false,
+        }
     }
 
     /// The pause after so many failed dials and one more; `chance` is from −1 to 1.

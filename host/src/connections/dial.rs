@@ -1,6 +1,6 @@
 //! One dial: from the address to the proof that the right peer answers, under one deadline.
 //!
-//! TCP, HTTP/2 and the answer to `GetIdentity` must all come in time: a peer that accepts and stays silent is not
+//! TCP, TLS, HTTP/2 and the answer to `GetIdentity` must all come in time: a peer that accepts and stays silent is not
 //! connected. When to dial, and what its outcome means, is the state machine's business.
 
 use std::future::Future;
@@ -12,12 +12,12 @@ use std::time::Duration;
 use http::{Request, Response};
 use plugin_api::error::chain;
 use plugin_api::identity::{Role, ServerId};
-use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::ConnectionsConfig;
+use super::driver::Surroundings;
 use super::frames::Traffic;
 use super::link::{Link, LinkEnd, SendFailure};
 use super::local::LocalCalls;
@@ -39,6 +39,8 @@ pub struct Expected {
     pub role: Role,
     /// The host process.
     pub server_id: ServerId,
+    /// It must say who it is: a foreign server will not do.
+    pub identity_required: bool,
 }
 
 /// A link that was opened, with its end.
@@ -62,6 +64,8 @@ pub enum Dialled {
     },
     /// Somebody else.
     Mismatch(String),
+    /// No TLS, or not with this one: another try would end alike.
+    TlsFailed(String),
     /// Nobody, in time.
     Failed(String),
 }
@@ -80,23 +84,26 @@ pub async fn dial(
     expected: Expected,
     close: CancellationToken,
     limit: Duration,
-    starts: Arc<Semaphore>,
-    config: Arc<ConnectionsConfig>,
+    surroundings: Surroundings,
     traffic: Arc<Traffic>,
 ) -> Dialled {
     // The semaphore is never closed; without a permit the dial would only be one more than was asked for.
     let mut permit = match place {
-        Place::Address(_) => starts.acquire_owned().await.ok(),
+        Place::Address(_) => surroundings.starts.clone().acquire_owned().await.ok(),
         Place::Here(_) => None,
     };
     let attempt = async {
         let abandoned = close.clone().drop_guard();
         let (link, end) = match place {
             Place::Here(calls) => Link::local(calls, close),
-            Place::Address(address) => match Link::open(&address, close, &config, traffic).await {
-                Ok(opened) => opened,
-                Err(error) => return Dialled::Failed(chain(&error)),
-            },
+            Place::Address(address) => {
+                let Surroundings { config, security, .. } = &surroundings;
+                match Link::open(&address, &expected.role, close, config, security, traffic).await {
+                    Ok(opened) => opened,
+                    Err(error) if error.is_of_tls() => return Dialled::TlsFailed(chain(&error)),
+                    Err(error) => return Dialled::Failed(chain(&error)),
+                }
+            }
         };
         prove(Opened { link: Arc::new(link), end, abandoned }, &expected, Duration::ZERO).await
     };
@@ -176,6 +183,11 @@ async fn ask(link: Arc<Link>, expected: &Expected, hold: Duration) -> Result<Opt
     let request = GetIdentityRequest { wait_ms, role: expected.role.to_string() };
     match HostClient::new(LinkService(link)).get_identity(request).await {
         Ok(answer) => standing(expected, answer.get_ref()).map(Some).map_err(Unproved::Mismatch),
+        Err(status) if status.code() == Code::Unimplemented && expected.identity_required => {
+            let text =
+                "a foreign server answers, which cannot say who it is, and connections.require_identity wants it to";
+            Err(Unproved::Mismatch(text.to_owned()))
+        }
         // A foreign server that cannot say who it is has answered all the same.
         Err(status) if status.code() == Code::Unimplemented => Ok(None),
         Err(status) => {
@@ -188,18 +200,28 @@ async fn ask(link: Arc<Link>, expected: &Expected, hold: Duration) -> Result<Opt
 async fn prove(mut opened: Opened, expected: &Expected, hold: Duration) -> Dialled {
     let answer = tokio::select! {
         answer = ask(Arc::clone(&opened.link), expected, hold) => answer,
-        ended = opened.end.ended() => return Dialled::Failed(format!("the link ended before its proof: {ended:?}")),
+        ended = opened.end.ended() => {
+            return failed(&opened, format!("the link ended before its proof: {ended:?}"));
+        }
     };
     match answer {
         Ok(standing) => Dialled::Answered { opened, standing },
         Err(Unproved::Mismatch(error)) => Dialled::Mismatch(error),
-        Err(Unproved::Failed(error)) => Dialled::Failed(error),
+        Err(Unproved::Failed(error)) => failed(&opened, error),
+    }
+}
+
+/// A link that has ended before its proof: a certificate of ours is refused only after the handshake.
+fn failed(opened: &Opened, error: String) -> Dialled {
+    match opened.end.fault() {
+        Some(fault) => Dialled::TlsFailed(format!("no TLS connection ([tls]): {fault}")),
+        None => Dialled::Failed(error),
     }
 }
 
 /// What the answer says of the role that was expected there, or who answered instead.
 fn standing(expected: &Expected, answer: &GetIdentityResponse) -> Result<Standing, String> {
-    let Expected { cluster, role, server_id } = expected;
+    let Expected { cluster, role, server_id, .. } = expected;
     if answer.cluster != *cluster {
         return Err(format!("the cluster '{}' answers, '{cluster}' was meant", bounded(&answer.cluster)));
     }
@@ -258,7 +280,7 @@ mod tests {
     #[test]
     fn only_the_one_who_was_meant_is_proof() {
         let role = Role::new("querynode").expect("a role");
-        let expected = Expected { cluster: "blue".to_owned(), role, server_id: ServerId(7) };
+        let expected = Expected { cluster: "blue".to_owned(), role, server_id: ServerId(7), identity_required: false };
         let healthy = v1::StateCode::Healthy;
         let own = standing(&expected, &answer("blue", 7, "querynode", healthy));
         assert_eq!(own, Ok(Standing { code: StateCode::Healthy, fenced: false }));

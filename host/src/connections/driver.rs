@@ -24,6 +24,7 @@ use super::local::LocalHost;
 use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Says, Session, Standing, Told};
 use super::places::Places;
 use crate::cluster::{PeerSessionEntry, PeerTable};
+use crate::tls::Security;
 
 /// How many peers that have gone are remembered, so that a call to one of them is told so.
 const REMEMBERED: usize = 1024;
@@ -41,6 +42,8 @@ pub(super) struct Surroundings {
     pub config: Arc<ConnectionsConfig>,
     /// The cluster that peers must belong to.
     pub cluster: String,
+    /// How they are spoken with.
+    pub security: Security,
     /// How many dials may begin at once.
     pub starts: Arc<Semaphore>,
     /// Which of the peers is this very host.
@@ -172,6 +175,7 @@ impl Driver {
     /// Runs until the role is let go. `tables` gives another table to follow, in place of the one before.
     pub async fn run(mut self, mut tables: mpsc::UnboundedReceiver<watch::Receiver<Arc<PeerTable>>>) {
         let mut table_lives = true;
+        let mut security = self.hands.surroundings.security.clone();
         loop {
             let due = self.due();
             tokio::select! {
@@ -189,6 +193,7 @@ impl Driver {
                 }
                 Some(report) = self.hands.work.join_next() => self.take(report),
                 Some(refused) = self.refusals.1.recv() => self.refused(&refused),
+                () = security.renewed() => self.renew(),
                 () = sleep_until(due) => self.fire(),
             }
             while let Some(report) = self.hands.work.try_join_next() {
@@ -227,6 +232,13 @@ impl Driver {
             }
         }
         self.leaving.retain(|_, peer| peer.state.link != LinkState::Closed);
+    }
+
+    /// Our own certificates are others now.
+    fn renew(&mut self) {
+        for peer in self.peers.values_mut() {
+            self.hands.drive(peer, Input::Renewed);
+        }
     }
 
     /// Takes the difference between the table and the one before: of those that it says it has changed.
@@ -483,8 +495,7 @@ impl Hands {
             self.expected(peer),
             peer.shared.cut.child_token(),
             limit,
-            Arc::clone(&self.surroundings.starts),
-            config,
+            self.surroundings.clone(),
             Arc::clone(&peer.shared.traffic),
         );
         self.spawn_dial(peer, attempt);
@@ -532,6 +543,7 @@ impl Hands {
             cluster: self.surroundings.cluster.clone(),
             role: self.role.clone(),
             server_id: peer.entry.server_id(),
+            identity_required: self.surroundings.config.requires_identity(self.surroundings.security.is_mutual()),
         }
     }
 
@@ -549,6 +561,7 @@ impl Hands {
                 }
             },
             Dialled::Mismatch(error) => Input::Mismatch(error),
+            Dialled::TlsFailed(error) => Input::TlsFailed(error),
             Dialled::Failed(error) => Input::Failed(error),
         };
         self.drive(peer, input);

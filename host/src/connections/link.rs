@@ -4,38 +4,26 @@
 //! never connects again by itself; the driver makes a new link.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use plugin_api::error::chain;
+use plugin_api::identity::Role;
 use serde::Serialize;
-use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::ConnectionsConfig;
-use super::frames::{Traffic, Watched};
+use super::connection::{Connection, ConnectionEnd, OpenError};
+use super::frames::Traffic;
 use super::local::{self, BrokenOff, LocalBody, LocalCalls, Unanswered};
-
-/// How much of one answer may be under way before its reader takes it. Large enough for a fast network with some
-/// delay (2 MiB each 20 ms are 100 MiB/s).
-const STREAM_WINDOW: u32 = 2 << 20;
-/// The same for all answers together: some streams whose readers are slow must not hold the others.
-const CONNECTION_WINDOW: u32 = 32 << 20;
-/// A status with its details travels in headers; the details of others are not ours to cut off.
-const MAX_HEADERS: u32 = 256 << 10;
+use crate::tls::Security;
+use crate::tls::fault::TlsFault;
 
 /// A connection to a peer. Dropping it lets running calls end; closing is the token's business that it was opened with.
 pub struct Link {
@@ -43,7 +31,7 @@ pub struct Link {
 }
 
 enum Inner {
-    Http2 { sender: SendRequest<Body>, authority: Authority },
+    Http2(Connection),
     Local { calls: LocalCalls, close: CancellationToken },
 }
 
@@ -67,8 +55,6 @@ impl Way {
     }
 }
 
-type Dispatch = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
-
 /// Tells how a [`Link`] comes to its end.
 pub struct LinkEnd(LinkEndInner);
 
@@ -78,13 +64,6 @@ enum LinkEndInner {
     Local(CancellationToken),
 }
 
-struct ConnectionEnd {
-    /// Hands requests to the connection; gone when it takes no more.
-    dispatch: Option<Dispatch>,
-    going_away: CancellationToken,
-    tasks: LinkTasks,
-}
-
 /// How a link came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -92,35 +71,6 @@ pub enum Ended {
     GoingAway,
     /// It is broken, and no call runs on it.
     Lost(String),
-}
-
-/// A link that could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The address cannot be part of a URI.
-    #[error("'{address}' is no host:port")]
-    Address {
-        /// What was registered.
-        address: String,
-        /// Why not.
-        source: http::uri::InvalidUri,
-    },
-    /// TCP.
-    #[error("cannot connect to {address}")]
-    Connect {
-        /// Where to.
-        address: String,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// HTTP/2.
-    #[error("no HTTP/2 with {address}")]
-    Handshake {
-        /// With whom.
-        address: String,
-        /// Why not.
-        source: hyper::Error,
-    },
 }
 
 /// A call that a link did not answer.
@@ -150,7 +100,8 @@ pub enum LinkError {
 }
 
 impl Link {
-    /// Connects to `address`. All of the link's tasks end when `close` is cancelled; `traffic` counts what passes.
+    /// Connects to the host of this role at `address`. All of the link's tasks end when `close` is cancelled; `traffic` counts
+    /// what passes.
     ///
     /// # Errors
     ///
@@ -161,29 +112,14 @@ impl Link {
     /// Nothing is left when it is dropped.
     pub async fn open(
         address: &str,
+        role: &Role,
         close: CancellationToken,
         config: &ConnectionsConfig,
+        security: &Security,
         traffic: Arc<Traffic>,
     ) -> Result<(Self, LinkEnd), OpenError> {
-        let authority = address.parse().map_err(|source| OpenError::Address { address: address.to_owned(), source })?;
-        let stream =
-            connect(address).await.map_err(|source| OpenError::Connect { address: address.to_owned(), source })?;
-        let tasks = LinkTasks { tasks: TaskTracker::new(), close };
-        let going_away = CancellationToken::new();
-        let stream = Watched::new(stream, going_away.clone(), traffic);
-        let (sender, connection) = Builder::new(tasks.clone())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(MAX_HEADERS)
-            .keep_alive_interval(config.keepalive())
-            .keep_alive_timeout(config.keepalive_timeout)
-            .keep_alive_while_idle(true)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|source| OpenError::Handshake { address: address.to_owned(), source })?;
-        let end = ConnectionEnd { dispatch: Some(Box::pin(connection)), going_away, tasks };
-        Ok((Self { inner: Inner::Http2 { sender, authority } }, LinkEnd(LinkEndInner::Http2(end))))
+        let (connection, end) = Connection::open(address, role, close, config, security, traffic).await?;
+        Ok((Self { inner: Inner::Http2(connection) }, LinkEnd(LinkEndInner::Http2(end))))
     }
 
     /// A link to this very host. Its calls end when `close` is cancelled.
@@ -206,9 +142,7 @@ impl Link {
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<LinkBody>, SendFailure>> + Send + use<> {
         match &self.inner {
-            Inner::Http2 { sender, authority } => {
-                futures_util::future::Either::Left(send(sender.clone(), authority, request))
-            }
+            Inner::Http2(connection) => futures_util::future::Either::Left(connection.send(request)),
             Inner::Local { calls, close } => {
                 let answer = local::call(calls, close, request);
                 futures_util::future::Either::Right(async move {
@@ -218,32 +152,6 @@ impl Link {
             }
         }
     }
-}
-
-fn send(
-    mut sender: SendRequest<Body>,
-    authority: &Authority,
-    mut request: Request<Body>,
-) -> impl Future<Output = Result<Response<LinkBody>, SendFailure>> + Send + use<> {
-    let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-    *request.uri_mut() = uri(authority, path);
-    *request.version_mut() = http::Version::HTTP_2;
-    let sent = sender.try_send_request(request);
-    async move {
-        let answer = sent.await.map_err(|mut failure| match failure.take_message() {
-            Some(request) => SendFailure::NotSent(Box::new(request)),
-            None => SendFailure::of(failure.into_error().into()),
-        })?;
-        Ok(answer.map(LinkBody::Http2))
-    }
-}
-
-fn uri(authority: &Authority, path: PathAndQuery) -> Uri {
-    let mut parts = http::uri::Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(authority.clone());
-    parts.path_and_query = Some(path);
-    Uri::from_parts(parts).expect("a scheme, an authority and a path make a URI")
 }
 
 /// What comes back over a link.
@@ -320,6 +228,14 @@ impl SendFailure {
 }
 
 impl LinkEnd {
+    /// The fault of TLS by which it has ended, where it is certain.
+    pub fn fault(&self) -> Option<TlsFault> {
+        match &self.0 {
+            LinkEndInner::Http2(end) => end.fault(),
+            LinkEndInner::Local(_) => None,
+        }
+    }
+
     /// Ready when the link takes no more calls. To be polled: it drives the connection.
     ///
     /// # Cancel safety
@@ -333,63 +249,5 @@ impl LinkEnd {
                 Ended::Lost("the link has been closed".to_owned())
             }
         }
-    }
-}
-
-impl ConnectionEnd {
-    async fn ended(&mut self) -> Ended {
-        let Some(dispatch) = &mut self.dispatch else { return Ended::GoingAway };
-        tokio::select! {
-            result = dispatch => {
-                self.dispatch = None;
-                match result {
-                    Err(error) => Ended::Lost(chain(&error)),
-                    Ok(()) => Ended::Lost("the peer has closed the connection".to_owned()),
-                }
-            }
-            () = self.going_away.cancelled() => {
-                // Calls that were handed over before may still go through: the connection takes care of them.
-                if let Some(dispatch) = self.dispatch.take() {
-                    hyper::rt::Executor::execute(&self.tasks, async move { drop(dispatch.await) });
-                }
-                Ended::GoingAway
-            }
-        }
-    }
-}
-
-/// Runs what belongs to one connection: so long as it lives, and no longer than `close` allows.
-#[derive(Clone)]
-struct LinkTasks {
-    tasks: TaskTracker,
-    close: CancellationToken,
-}
-
-impl<F> hyper::rt::Executor<F> for LinkTasks
-where
-    F: Future<Output = ()> + Send + 'static,
-{
-    fn execute(&self, future: F) {
-        let close = self.close.clone();
-        self.tasks.spawn(async move {
-            tokio::select! {
-                biased;
-                () = close.cancelled() => {}
-                () = future => {}
-            }
-        });
-    }
-}
-
-async fn connect(address: &str) -> std::io::Result<TcpStream> {
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address).await?.collect();
-    let stream = TcpStream::connect(addresses.as_slice()).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-impl ConnectionsConfig {
-    fn keepalive(&self) -> Option<Duration> {
-        (!self.keepalive_interval.is_zero()).then_some(self.keepalive_interval)
     }
 }

@@ -135,6 +135,8 @@ pub enum GiveUp {
     WindowsFailed,
     /// Somebody else answered: only a change of the key can help.
     IdentityMismatch,
+    /// There is no TLS connection, and another try would end alike: the key, our certificates or the peer's must change.
+    TlsFailed,
 }
 
 /// A round of tries: so many windows, in each of which it is dialled with backoff.
@@ -181,6 +183,10 @@ pub enum Input {
     Mismatch(String),
     /// Link: the peer refused a call because it does not serve.
     Refused(Says),
+    /// Dial: there is no TLS connection, and another try would end alike.
+    TlsFailed(String),
+    /// Certificates: our own have changed.
+    Renewed,
     /// Link: it takes no new calls; running ones go on.
     GoAway,
     /// Link: it broke.
@@ -411,6 +417,21 @@ impl PeerState {
                 (L::mismatch(error.clone()), vec![Action::Tell(Told::GivenUp(error))])
             }
 
+            (_, L::Draining { .. }, I::TlsFailed(error)) => {
+                let offline = Action::Tell(Told::Offline(Reason::TlsFailed, error.clone()));
+                let link = L::tls_failed(error.clone(), at, config);
+                (link, vec![Action::DropLink, offline, Action::Tell(Told::GivenUp(error))])
+            }
+            (_, L::GivenUp { cause: GiveUp::TlsFailed, .. }, I::TlsFailed(error)) => {
+                (L::tls_failed(error, at, config), vec![])
+            }
+            (_, L::Connecting { .. } | L::Retrying { .. } | L::GivenUp { .. }, I::TlsFailed(error)) => {
+                (L::tls_failed(error.clone(), at, config), vec![Action::Tell(Told::GivenUp(error))])
+            }
+            // What was refused for our certificates may be over; the peer's own are seen by the slow probe.
+            (_, L::GivenUp { cause: GiveUp::TlsFailed, .. }, I::Renewed) => (fresh(), vec![Action::Dial]),
+            (_, link, I::Renewed) => (link.clone(), vec![]),
+
             // The link came to an end.
             (_, L::Ready { .. }, I::GoAway) => {
                 (L::Draining { round: Round::new(at, config), cut_at: None }, vec![Action::Dial])
@@ -551,6 +572,11 @@ impl LinkState {
 
     fn mismatch(last_error: String) -> Self {
         Self::GivenUp { cause: GiveUp::IdentityMismatch, tries: 0, last_error, next_probe: None }
+    }
+
+    fn tls_failed(last_error: String, at: Moment, config: &ConnectionsConfig) -> Self {
+        let next_probe = next_probe(at, config);
+        Self::GivenUp { cause: GiveUp::TlsFailed, tries: 0, last_error, next_probe }
     }
 
     fn proved(&self, verified: bool, at: Moment) -> Self {

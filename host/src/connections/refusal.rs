@@ -50,6 +50,7 @@ pub(super) fn verdict(state: &PeerState) -> Verdict {
         (_, LinkState::Retrying { .. }) => no_link(Reason::ConnectFailed),
         (_, LinkState::GivenUp { cause: GiveUp::WindowsFailed, .. }) => no_link(Reason::GaveUp),
         (_, LinkState::GivenUp { cause: GiveUp::IdentityMismatch, .. }) => Verdict::Refuse(Reason::IdentityMismatch),
+        (_, LinkState::GivenUp { cause: GiveUp::TlsFailed, .. }) => Verdict::Refuse(Reason::TlsFailed),
     }
 }
 
@@ -177,6 +178,7 @@ fn explain(reason: Reason, state: &PeerState) -> String {
         (Reason::ConnectFailed, _) => format!("the last dial failed ({error}); it is tried again"),
         (Reason::GaveUp, _) => format!("given up after {tries} windows of tries ({error})"),
         (Reason::IdentityMismatch, _) => format!("somebody else answers there: {error}"),
+        (Reason::TlsFailed, _) => format!("it is not called before certificates change: {error}"),
         (Reason::SessionGone, _) => "its session has gone from etcd".to_owned(),
         (Reason::PeerReplaced, _) => "another process has taken its place".to_owned(),
         (Reason::LinkLost, _) => "the link to it broke".to_owned(),
@@ -224,7 +226,7 @@ mod tests {
     fn the_truth_table() {
         let proved = Input::Proved { verified: true };
         let failed = |when: &str| Input::Failed(when.to_owned());
-        let links: [(&[Input], Verdict, Verdict); 6] = [
+        let links: [(&[Input], Verdict, Verdict); 7] = [
             (&[], Verdict::Wait(Reason::Connecting), Verdict::Refuse(Reason::Connecting)),
             (std::slice::from_ref(&proved), Verdict::Call, Verdict::Call),
             (&[proved.clone(), Input::GoAway], Verdict::Moment, Verdict::Moment),
@@ -234,6 +236,11 @@ mod tests {
                 &[Input::Mismatch("another".to_owned())],
                 Verdict::Refuse(Reason::IdentityMismatch),
                 Verdict::Refuse(Reason::IdentityMismatch),
+            ),
+            (
+                &[Input::TlsFailed("expired".to_owned())],
+                Verdict::Refuse(Reason::TlsFailed),
+                Verdict::Refuse(Reason::TlsFailed),
             ),
         ];
         for (inputs, live, stopping) in links {

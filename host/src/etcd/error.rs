@@ -11,7 +11,7 @@ use std::time::Duration;
 use etcd_client::Error;
 use tonic::{Code, Status};
 
-use crate::etcd::tls::fault::TlsFault;
+use crate::tls::fault::TlsFault;
 
 /// What etcd says of a token, or of none, beside the code for it: old versions give such answers other codes.
 const OF_TOKENS: &[&str] =
@@ -37,7 +37,7 @@ pub enum Fault {
     Unreachable(String),
     /// There is no TLS connection.
     // Its text holds that of the fault, which is therefore no source of it.
-    #[error("no TLS connection: {0}")]
+    #[error("no TLS connection ([etcd.tls]): {0}")]
     Tls(TlsFault),
     /// etcd does not know who we are.
     #[error("authentication failed: {0}")]

@@ -7,10 +7,11 @@ use http::Uri;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::etcd::channel::TokenChannel;
-use crate::etcd::connector::{Connector, Trace};
+use crate::etcd::connector::Connector;
 use crate::etcd::credentials::Token;
 use crate::etcd::renewals::Renewals;
 use crate::etcd::{EtcdConfig, EtcdError, Fault};
+use crate::tls::stream::Trace;
 
 /// The largest answer that is taken. tonic's own limit, 4 MiB, is less than a cluster's metadata may have.
 const LARGEST_ANSWER: usize = 64 << 20;

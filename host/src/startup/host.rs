@@ -24,6 +24,7 @@ use crate::etcd::{Etcd, EtcdError};
 use crate::serve::{self, Answers, Own, ServeError, Served};
 use crate::session::{SessionError, StateFile, StateFileError, take_server_id};
 use crate::supervise::{self, Alive, Member};
+use crate::tls::{self, Security};
 
 /// How often it is said why etcd cannot be used, and how long the next try waits.
 const ETCD_RETRY: Duration = Duration::from_secs(2);
@@ -54,6 +55,9 @@ pub enum StartupError {
     /// The state file.
     #[error(transparent)]
     StateFile(#[from] StateFileError),
+    /// The files for TLS between hosts.
+    #[error("no TLS between hosts ([tls])")]
+    Tls(#[source] tls::FileError),
     /// Stopped before it was up.
     #[error("stopped while it was starting")]
     Stopped,
@@ -77,6 +81,8 @@ pub struct Host {
     pub(crate) admin: Admin,
     /// Raises the server ids where etcd loses its data.
     pub(crate) ids: AbortOnDropHandle<()>,
+    /// Looks at the files of certificates, where there are any.
+    pub(crate) reload: Option<AbortOnDropHandle<()>>,
 }
 
 /// A component and the task that owns it.
@@ -117,6 +123,7 @@ impl Host {
         let directories = config.host.directories();
         // A plugin that hangs in its constructors takes until plugins.first_look_timeout.
         let opened = or_stopped(stop, prepare::open_all(&config, &directories.state, linked)).await??;
+        let (security, reload) = Security::of(&config.tls).map_err(StartupError::Tls)?;
         let listener = serve::Bound::new(config.server.listen)?;
         let bound = listener.address();
         let address = Address {
@@ -147,6 +154,7 @@ impl Host {
             config: config.connections.clone(),
             cluster,
             own: own_name,
+            security: security.clone(),
             local: Some(local),
         });
 
@@ -178,11 +186,13 @@ impl Host {
             let _of_the_workers = workers.enter();
             listener.listen()?
         };
-        let served = serve::run(listener, answers, drain.clone().cancelled_owned());
+        let drained = drain.clone().cancelled_owned();
+        let served = serve::run(listener, answers, security, drained);
         let listener = AbortOnDropHandle::new(workers.spawn(served));
         let members = opened.into_iter().map(|member| Running::start(member, parts.clone())).collect();
         let ids = AbortOnDropHandle::new(tokio::spawn(ids::guard(parts.clone())));
-        Ok(Self { parts, members, drain, listener, admin, ids })
+        let reload = reload.map(|reload| AbortOnDropHandle::new(tokio::spawn(reload.run())));
+        Ok(Self { parts, members, drain, listener, admin, ids, reload })
     }
 
     /// Returns when the host cannot go on, or is not to.

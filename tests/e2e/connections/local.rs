@@ -9,6 +9,7 @@ use bytes::Bytes;
 use componenthost::connections::{Client, LocalHost, Way};
 use componenthost::lifecycle::{Lifecycle, State, Step};
 use componenthost::serve::{self, Answers, Bound, Own, Served};
+use componenthost::tls::Security;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
@@ -106,7 +107,8 @@ async fn refusals_are_the_same_as_over_a_socket() {
         let answers = host.answers.clone();
         let (mut near, mut far) = (host.caller(move |request| answers.call(request)).await, Caller::with(quick()));
         let address = bound.address();
-        let listener = serve::run(bound.listen().expect("it listens"), host.answers.clone(), std::future::pending());
+        let listener = bound.listen().expect("it listens");
+        let listener = serve::run(listener, host.answers.clone(), Security::plain(), std::future::pending());
         let listener = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(listener));
         near.nodes.register(7, address);
         far.nodes.register(7, address);

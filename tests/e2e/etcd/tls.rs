@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use componenthost::etcd::tls::fault::TlsFault;
 use componenthost::etcd::{Etcd as Registry, EtcdConfig, Fault, TlsConfig};
+use componenthost::tls::fault::TlsFault;
 use serde_json::json;
 use tests::cluster::Cluster;
 use tests::etcd::{Etcd, Settings, shared};

@@ -8,7 +8,8 @@ use tests::vectors::Vectors;
 use tests::{LIMIT, eventually};
 use tonic::Request;
 
-use super::{DIMENSION, NAME, Scene};
+use super::DIMENSION;
+use super::scene::{NAME, Scene};
 
 /// A call that a host has served, as its log tells.
 #[derive(Clone, Debug, PartialEq, Eq)]

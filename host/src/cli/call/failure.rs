@@ -11,6 +11,8 @@ use tonic_types::StatusExt;
 use super::lookup::Found;
 use crate::config::{EXIT_CODE, Mistakes};
 use crate::etcd::EtcdError;
+use crate::tls::FileError;
+use crate::tls::fault::TlsFault;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +83,20 @@ pub enum CallError {
         /// Why.
         source: tonic::transport::Error,
     },
+    /// The host does not take the connection, after it was made.
+    #[error("no TLS connection to {address} ([tls], --ca, --cert, --key): {fault}")]
+    Tls {
+        /// The address.
+        address: String,
+        /// Why not.
+        fault: TlsFault,
+    },
+    /// The files for TLS.
+    #[error("no TLS ([tls], --ca, --cert, --key)")]
+    Files(#[from] FileError),
+    /// The template of names.
+    #[error("--names: {0}")]
+    Names(String),
     /// The connection broke before the call.
     #[error("the connection broke")]
     Broken {
@@ -161,12 +177,15 @@ impl CallError {
             | Self::Json { .. }
             | Self::Several { .. }
             | Self::Address { .. }
+            | Self::Files(_)
+            | Self::Names(_)
             | Self::NoSuchMethod { .. }
             | Self::AmbiguousMethod { .. } => EXIT_CODE,
             Self::Etcd(_)
             | Self::NoSuchRole { .. }
             | Self::NoSuchServer { .. }
             | Self::Connect { .. }
+            | Self::Tls { .. }
             | Self::Broken { .. }
             | Self::Reflection { .. }
             | Self::Late { .. }

@@ -25,6 +25,7 @@ fn states(now: Instant, config: &ConnectionsConfig) -> Vec<PeerState> {
             LinkState::Draining { round, cut_at: Some(now) },
             LinkState::Retrying { round, last_error: error(), next_try: Some(now) },
             LinkState::GivenUp { cause: GiveUp::WindowsFailed, tries: 3, last_error: error(), next_probe: Some(now) },
+            LinkState::GivenUp { cause: GiveUp::TlsFailed, tries: 0, last_error: error(), next_probe: Some(now) },
             LinkState::Closed,
         ]
     };
@@ -56,6 +57,8 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("failed", Input::Failed("refused".to_owned())),
         ("mismatch", Input::Mismatch("another".to_owned())),
         ("refused", Input::Refused(FENCED)),
+        ("tls failed", Input::TlsFailed("unknown authority".to_owned())),
+        ("renewed", Input::Renewed),
         ("goaway", Input::GoAway),
         ("lost", Input::Lost("reset".to_owned())),
         ("due", Input::Due),
@@ -66,6 +69,7 @@ fn name(state: &PeerState) -> String {
     let link = match &state.link {
         LinkState::Closed => "closed",
         LinkState::Refusing { .. } => "refusing",
+        LinkState::GivenUp { cause: GiveUp::TlsFailed, .. } => "no tls",
         link => link.kind().as_str(),
     };
     let session = match state.session {

@@ -7,26 +7,29 @@ use tokio_rustls::rustls::{AlertDescription, CertificateError, Error, InvalidMes
 /// Why there is no TLS connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFault {
-    /// Nobody who is trusted vouches for the member.
-    #[error("its certificate is of an authority that is not trusted (etcd.tls.ca; without it, those of this machine)")]
+    /// Nobody who is trusted vouches for the other side.
+    #[error("its certificate is of an authority that is not trusted (ca)")]
     UnknownAuthority,
-    /// The member is somebody else.
-    #[error("its certificate is not for the name that it was called by; etcd.tls.server_name can say another: {0}")]
+    /// The other side is somebody else.
+    #[error("its certificate is not for the name that it was called by: {0}")]
     WrongName(String),
-    /// The member's certificate is not good for another reason, such as its time.
+    /// Its certificate is not good for another reason, such as its time.
     #[error("its certificate is not good: {0}")]
     BadCertificate(String),
     /// What answers, if anything, speaks no TLS.
-    #[error("it ends the handshake, or answers something else: it may speak plain text, http://")]
+    #[error("it ends the handshake, or answers something else: it may speak plain text")]
     PlainServer,
-    /// The member was spoken to in plain text, and said nothing.
-    #[error("it ends a connection in plain text without a word: it has just gone, or wants TLS, https://")]
+    /// It was spoken to in plain text, and said nothing.
+    #[error("it ends a connection in plain text without a word: it has just gone, or wants TLS")]
     PlainClient,
-    /// The member takes nobody without a certificate.
-    #[error("it wants a certificate from its clients (etcd.tls.cert, etcd.tls.key)")]
+    /// It was spoken to in plain text, and said something in TLS.
+    #[error("it was spoken to in plain text, and wants TLS")]
+    TlsServer,
+    /// It takes nobody without a certificate.
+    #[error("it wants a certificate from its clients (cert, key)")]
     CertificateWanted,
-    /// The member does not take our certificate.
-    #[error("it does not take our certificate (etcd.tls.cert): {0}")]
+    /// It does not take our certificate.
+    #[error("it does not take our certificate (cert): {0}")]
     CertificateRefused(String),
     /// Files that are configured.
     #[error("{0}")]
@@ -37,7 +40,7 @@ pub enum TlsFault {
 }
 
 impl TlsFault {
-    pub(in crate::etcd) fn of(error: &Error) -> Self {
+    pub(crate) fn of(error: &Error) -> Self {
         match error {
             Error::InvalidCertificate(error) => Self::of_certificate(error),
             // What came was no record of TLS.
@@ -48,7 +51,7 @@ impl TlsFault {
     }
 
     /// The fault of a handshake that failed.
-    pub(in crate::etcd) fn of_handshake(error: &io::Error) -> Self {
+    pub(crate) fn of_handshake(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset => Self::PlainServer,
             _ => Self::of_io(error).unwrap_or_else(|| Self::Handshake(error.to_string())),
@@ -80,7 +83,7 @@ impl TlsFault {
     }
 
     /// The fault in an error of a TLS stream, where it is TLS'.
-    pub(in crate::etcd) fn of_io(error: &io::Error) -> Option<Self> {
+    pub(crate) fn of_io(error: &io::Error) -> Option<Self> {
         error.get_ref().and_then(|inner| inner.downcast_ref()).map(Self::of)
     }
 }
