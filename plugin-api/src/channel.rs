@@ -14,6 +14,7 @@ use tonic::body::Body;
 
 use crate::border::http::FfiResponse;
 use crate::border::v1::host::HostChannel;
+use crate::call::Call;
 use crate::identity::{Role, ServerId};
 
 /// The call metadata by which a call asks to wait for a ready peer, in milliseconds.
@@ -57,7 +58,8 @@ impl std::fmt::Display for Target {
 ///
 /// It connects nothing and never waits by itself: the host owns the link. A call to a peer that is not there is answered
 /// at once with a status that carries a [`crate::Refusal`]; a running one is cut with such a status when the peer's session
-/// goes. A call's own deadline (`Request::set_timeout`) is kept.
+/// goes. A call's own deadline (`Request::set_timeout`) is kept; within a call that is being served, so is what is left of
+/// that one's ([`Call`]).
 #[derive(Clone)]
 pub struct Channel {
     host: HostChannel,
@@ -98,6 +100,9 @@ impl tower::Service<Request<Body>> for Channel {
             let name = HeaderName::from_static(WAIT_MS);
             let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             request.headers_mut().entry(name).or_insert_with(|| HeaderValue::from(milliseconds));
+        }
+        if let Some(call) = Call::current() {
+            call.hand_on(request.headers_mut());
         }
         ResponseFuture(self.host.call(&self.runtime, request))
     }

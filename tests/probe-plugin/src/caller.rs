@@ -37,6 +37,7 @@ async fn talk(context: &Context, role: &Role, asked: &CallRequest, seen: &mut Ca
             let payload = data(0, asked.size);
             let answer = client.echo(prepare(EchoRequest { payload }, asked)).await?.into_inner();
             (seen.messages, seen.bytes, seen.server_id) = (1, answer.payload.len() as u64, answer.server_id);
+            seen.metadata = answer.metadata;
         }
         CallKind::ServerStream => {
             let StreamShape { count, size } = StreamShape::of(asked);
