@@ -1,6 +1,8 @@
 //! The host's connections, without etcd: tables that are fed by hand, and small real servers on loopback.
 
 pub(crate) mod fake;
+mod pool;
+mod silent;
 mod stale;
 mod suspects;
 mod takeover;

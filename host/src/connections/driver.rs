@@ -431,7 +431,12 @@ impl Hands {
     fn decide(&mut self, peer: &mut Tracked, input: Input) -> Vec<Action> {
         self.dirty.insert(peer.entry.server_id());
         match peer.state.transition(input, Moment::now(), &self.surroundings.config) {
-            Ok(actions) => actions,
+            Ok(actions) => {
+                if let (false, Some(link)) = (matches!(peer.state.link, LinkState::Ready { .. }), &peer.link) {
+                    link.retire();
+                }
+                actions
+            }
             Err(refused) => {
                 tracing::debug!(peer = peer.entry.record.server_id, "{refused}");
                 Vec::new()
@@ -529,6 +534,13 @@ impl Hands {
     fn adopt(&mut self, peer: &mut Tracked, opened: Opened) {
         let Opened { link, mut end, abandoned } = opened;
         abandoned.disarm();
+        let config = Arc::clone(&self.surroundings.config);
+        if config.per_peer > 1 {
+            let (address, close) = (peer.entry.record.address.clone(), peer.shared.cut.clone());
+            let (surroundings, traffic) = (self.surroundings.clone(), Arc::clone(&peer.shared.traffic));
+            let further = dial::further(address, self.expected(peer), close, surroundings, traffic);
+            end.grow(config.per_peer, further, config);
+        }
         peer.link = Some(link);
         peer.link_number += 1;
         let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.link_number);
