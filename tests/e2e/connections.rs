@@ -2,6 +2,7 @@
 
 pub(crate) mod fake;
 mod pool;
+mod refusing;
 mod silent;
 mod stale;
 mod suspects;
@@ -11,7 +12,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use componenthost::connections::{Client, ConnectionManager, ConnectionsConfig, ConnectionsSettings, PeerEvents};
+use componenthost::connections::{
+    Client, ConnectionManager, ConnectionsConfig, ConnectionsSettings, PeerEvents, PeerOverview,
+};
 use componenthost::tls::Security;
 use fake::{CLUSTER, FakeHost, Table, role};
 use futures_util::StreamExt as _;
@@ -97,6 +100,17 @@ impl Caller {
     async fn ready(&self, count: usize) {
         let policy = WaitPolicy::AtLeast { count, timeout: LIMIT };
         assert!(self.manager.wait_ready(&role("caller"), &role(NODE), policy).await, "{:?}", self.manager.view());
+    }
+
+    /// As people see it.
+    fn peer(&self, of: &str, server_id: i64) -> Option<PeerOverview> {
+        let view = self.manager.view().into_iter().find(|view| view.role == role(of));
+        view.and_then(|view| view.peers.into_iter().find(|peer| peer.server_id == ServerId(server_id)))
+    }
+
+    /// How often it was dialled.
+    fn dials(&self, of: &str, server_id: i64) -> u64 {
+        self.peer(of, server_id).expect("a peer").attempts
     }
 
     async fn link(&self, server_id: i64, link: PeerLink) {
@@ -410,11 +424,14 @@ async fn a_standby_is_proved_for_later_and_its_takeover_cuts_nothing_on_its_link
     assert_eq!(refusal(unary(caller.coordinator(), "Metadata").await).reason, Reason::NoSuchPeer);
     let there = WaitPolicy::AtLeast { count: 1, timeout: SOON };
     assert!(!caller.manager.wait_ready(&role("caller"), &role(COORDINATOR), there).await, "it does not count");
+    host.code.send_replace(StateCode::Healthy);
     caller.coordinators.activate(4, host.address).publish();
+    let told = next(&mut events).await;
+    assert!(matches!(&told, PeerChange::Updated(peer) if !peer.is_callable()), "it is asked first: {told:?}");
     let told = next(&mut events).await;
     assert!(matches!(&told, PeerChange::Online(peer) if !peer.standby), "told of when it is active: {told:?}");
     ask(caller.coordinator(), "Metadata", waiting(LIMIT)).await.expect("the new holder answers");
-    assert_eq!(host.asked.load(Ordering::SeqCst), 1, "a takeover dials nothing");
+    assert_eq!(caller.dials(COORDINATOR, 4), 1, "a takeover dials nothing");
 }
 
 #[tokio::test]

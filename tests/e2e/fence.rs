@@ -196,12 +196,20 @@ async fn a_callers_link_to_a_fenced_peer_stays() {
     })
     .await;
     assert_eq!(refused.reason, "FENCED", "{refused:?}");
+    // Whoever depends on it says so.
+    let ready = alpha.get("/readyz").await;
+    assert!(ready.status == 503 && ready.body.contains("FENCED"), "{ready:?}");
     cluster.etcd().restart().await;
     answers(&beta.probe("beta").await).await;
     reaches(&probe, &call("beta", CallKind::Unary)).await;
     let events = probe.clone().events(Empty {}).await.expect("the probe answers").into_inner().watched;
     let changes: Vec<_> = events.iter().map(|event| event.change.as_str()).collect();
-    assert!(!changes.contains(&"offline"), "the link stayed: {changes:?}");
+    let told: Vec<_> = changes.iter().filter(|change| ["online", "offline"].contains(change)).copied().collect();
+    assert_eq!(told, ["online", "offline", "online"], "{changes:?}");
+    let offline = events.iter().find(|event| event.change == "offline").expect("it is there");
+    assert_eq!(offline.reason, "FENCED");
+    let view = alpha.connections().await;
+    assert_eq!(view["dependencies"][0]["peers"][0]["attempts"], 1, "the link stayed: {view}");
 }
 
 #[tokio::test]

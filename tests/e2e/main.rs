@@ -15,6 +15,7 @@ mod metadata;
 mod outage;
 mod panics;
 mod recovery;
+mod scenarios;
 mod search;
 mod session;
 mod simulation;

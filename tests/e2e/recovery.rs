@@ -14,57 +14,6 @@ use tests::{Cluster, Host, HostConfig, LIMIT, eventually, holds, within};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-#[tokio::test]
-async fn a_killed_coordinator_is_healthy_again_at_once() {
-    let cluster = Cluster::start().await;
-    // Far longer than the restart may take: who waits for the old lease is seen.
-    let config = cluster.config().set("session.ttl", "60s").probe("alpha", coordinator());
-    let host = cluster.host(config).await;
-    host.healthy().await;
-    let before = cluster.sessions("alpha").await;
-
-    let begin = Instant::now();
-    host.restart().await.healthy().await;
-    assert!(begin.elapsed() < Duration::from_secs(5), "Healthy after {:?}", begin.elapsed());
-    assert_ne!(before, cluster.sessions("alpha").await, "another process, another id");
-}
-
-#[tokio::test]
-async fn a_caller_finds_a_restarted_peer_by_itself() {
-    let cluster = Cluster::start().await;
-    let beta = cluster.probe("beta", coordinator()).await;
-    let alpha = cluster.probe("alpha", calling(&["beta"])).await;
-    let probe = alpha.probe("alpha").await;
-    for _ in 0..5 {
-        // At another port each time.
-        reaches(&probe, &call("beta", CallKind::Unary)).await;
-        beta.restart().await.healthy().await;
-    }
-    reaches(&probe, &call("beta", CallKind::Unary)).await;
-    alpha.assert_running();
-}
-
-#[tokio::test]
-async fn a_deleted_session_cuts_its_running_calls() {
-    let cluster = Cluster::start().await;
-    let beta = cluster.probe("beta", coordinator()).await;
-    let alpha = cluster.probe("alpha", calling(&["beta"])).await;
-    let mut probe = alpha.probe("alpha").await;
-    reaches(&probe, &call("beta", CallKind::Unary)).await;
-    let running = tokio::spawn(async move { probe.call(call("beta", CallKind::Hold)).await });
-    held(&beta.probe("beta").await, 1).await;
-
-    let key = cluster.sessions("beta").await.into_keys().next().expect("beta is registered");
-    cluster.delete(&key).await;
-    let deleted = Instant::now();
-    let cut = within(LIMIT, running).await.expect("no panic").expect("the probe answers").into_inner();
-    assert_eq!((Code::from(cut.code), cut.reason.as_str()), (Code::Unavailable, "SESSION_GONE"), "{cut:?}");
-    assert!(deleted.elapsed() < Duration::from_millis(500), "cut after {:?}", deleted.elapsed());
-
-    // Its lease lives: it registers again, and is called again.
-    reaches(&alpha.probe("alpha").await, &call("beta", CallKind::Unary)).await;
-}
-
 /// What RootCoord has given out, asked for without a pause.
 #[derive(Default)]
 struct GivenOut {

@@ -56,6 +56,17 @@ impl HostConfig {
         self.component(role, "probe_plugin", config)
     }
 
+    /// The time to live of its sessions.
+    ///
+    /// # Panics
+    ///
+    /// Where it is not set to whole seconds, such as `2s`.
+    pub fn ttl(&self) -> std::time::Duration {
+        let ttl = self.root.get("session").and_then(|session| session["ttl"].as_str()).expect("session.ttl is set");
+        let seconds = ttl.strip_suffix('s').and_then(|seconds| seconds.parse().ok()).expect("whole seconds");
+        std::time::Duration::from_secs(seconds)
+    }
+
     /// The roles of its components.
     pub fn roles(&self) -> Vec<String> {
         let components = self.root.get("component").and_then(Value::as_object);

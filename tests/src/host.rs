@@ -1,5 +1,6 @@
 //! A host under test: a real process of the built binary, and what can be done to it and asked of it.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ use crate::config::HostConfig;
 use crate::eventually::{eventually, holds};
 use crate::log::LogLine;
 use crate::process::Process;
+use crate::sockets;
 
 /// A host answers, becomes Healthy, or ends within this time, on a machine that does much else.
 pub const LIMIT: Duration = Duration::from_secs(20);
@@ -144,6 +146,26 @@ impl Host {
         })
         .await;
         self
+    }
+
+    /// The id of its present process, as soon as etcd has given it out.
+    ///
+    /// # Panics
+    ///
+    /// Where it has no such component.
+    pub async fn server_id(&self, role: &str) -> i64 {
+        eventually(LIMIT, || async { self.component(role).await["server_id"].as_i64().ok_or("no id yet") }).await
+    }
+
+    /// The number of its present process.
+    pub fn pid(&self) -> i32 {
+        self.run().process.pid().as_raw_nonzero().get()
+    }
+
+    /// How many TCP connections to an address its present process has made.
+    pub fn connected_to(&self, address: &str) -> usize {
+        let address: SocketAddr = address.parse().expect("an address");
+        sockets::connected_to(self.pid(), address)
     }
 
     /// `/api/v1/connections`.

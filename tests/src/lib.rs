@@ -9,6 +9,8 @@
 //! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
 //! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
 //! * [`vectors`]: vectors for a search, and what a search has to find
+//! * [`watcher`]: sees etcd's events without any code of the host's, stamped by the [`clock`] of all processes; [`truth`]
+//!   compares with it what a host shows
 //! * [`eventually`](eventually()): waiting for a condition, with a limit
 //! * [`form`]: the short and the long form of a test
 //! * [`binary`]: the proof that what is tested is what was built
@@ -18,6 +20,7 @@ pub mod authority;
 pub mod binary;
 pub mod border;
 pub mod client;
+pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod etcd;
@@ -29,7 +32,10 @@ pub mod port;
 pub mod probe;
 pub mod process;
 pub mod proxy;
+mod sockets;
+pub mod truth;
 pub mod vectors;
+pub mod watcher;
 
 pub use cluster::Cluster;
 pub use config::HostConfig;

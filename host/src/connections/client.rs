@@ -24,7 +24,8 @@ use tonic::body::Body;
 use super::body::{Download, End, Running, Upload};
 use super::dependency::{Followed, PeerView, RoleView};
 use super::link::{Link, LinkError, SendFailure};
-use super::refusal::{About, Verdict, verdict};
+use super::peer::Says;
+use super::refusal::{About, Verdict, bounded, own_refusal, verdict};
 use super::{ConnectionManager, ConnectionsConfig};
 use crate::wire::{self, Addressee};
 
@@ -206,6 +207,7 @@ impl Call {
         let over = CancellationToken::new();
         let running = Running::begin(Arc::clone(&peer.shared), over.clone());
         let mut end = self.end(peer);
+        let sent = Instant::now();
         let answer = tokio::select! {
             biased;
             status = &mut end => return Err(status),
@@ -213,6 +215,7 @@ impl Call {
         };
         match answer {
             Ok(response) => {
+                self.look_at(peer, &response, sent);
                 let broken = self.broken(view, peer);
                 Ok(Sent::Answered(response.map(|body| Download::wrap(body, running, end, broken))))
             }
@@ -222,6 +225,15 @@ impl Call {
                 let status = poll_now(&mut end);
                 Err(status.unwrap_or_else(|| self.broken(view, peer)(error)))
             }
+        }
+    }
+
+    /// Has the peer itself refused the call? Then the driver is told how it stands.
+    fn look_at<B>(&self, peer: &PeerView, response: &Response<B>, sent: Instant) {
+        if let Some(refusal) = own_refusal(response, self.client.target.role(), peer.entry.server_id())
+            && let Some(says) = Says::in_refusal(&refusal)
+        {
+            peer.shared.refused(peer.entry.server_id(), says, sent);
         }
     }
 
@@ -295,11 +307,11 @@ impl Call {
             SendFailure::Reset(error) => error.into(),
             SendFailure::Broken(error) => {
                 let refusal = client.about().refuse_for(Reason::LinkLost, &view, &peer).maybe_executed();
-                refusal.with(key::LAST_ERROR, chain(&error)).into_status()
+                refusal.with(key::LAST_ERROR, bounded(&chain(&error))).into_status()
             }
             SendFailure::NotTaken(error) => {
                 let refusal = client.about().refuse_for(Reason::LinkLost, &view, &peer);
-                refusal.with(key::LAST_ERROR, chain(&error)).into_status()
+                refusal.with(key::LAST_ERROR, bounded(&chain(&error))).into_status()
             }
             SendFailure::NotSent(_) => Status::internal("an error of a link holds no request"),
         }

@@ -10,13 +10,13 @@ use plugin_api::descriptor::Kind;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::peers::{Peer, PeerChange, PeerLink, PeerSession};
 use rpds::RedBlackTreeMapSync;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
 use super::frames::Traffic;
 use super::link::{Link, Way};
-use super::peer::{Departure, LinkState, PeerState};
+use super::peer::{Departure, LinkState, PeerState, Says};
 use crate::cluster::{PeerSessionEntry, PeerTable};
 
 /// A followed role.
@@ -76,6 +76,20 @@ pub(super) struct PeerShared {
     pub way: Way,
     /// What has gone over its links.
     pub traffic: Arc<Traffic>,
+    /// Tells the driver what came back from the peer.
+    refusals: mpsc::Sender<Refused>,
+}
+
+/// A call that a peer refused because it does not serve.
+pub(super) struct Refused {
+    /// Whose, for the driver to know it by.
+    pub peer: Arc<PeerShared>,
+    /// Which one.
+    pub server_id: ServerId,
+    /// What it says of itself.
+    pub says: Says,
+    /// When the call was sent: what the peer has said since is newer.
+    pub sent: Instant,
 }
 
 /// A peer that has gone.
@@ -162,7 +176,7 @@ impl RoleView {
             (PeerSession::Live, LinkState::Ready { .. }) => 0,
             (PeerSession::Stopping, LinkState::Ready { .. }) => 1,
             (PeerSession::Live, LinkState::Draining { .. }) => 2,
-            (_, LinkState::Connecting { .. }) => 3,
+            (_, LinkState::Connecting { .. } | LinkState::Refusing { .. }) => 3,
             (_, LinkState::Retrying { .. }) => 4,
             _ => 5,
         };
@@ -215,13 +229,20 @@ pub(super) fn describe(role: &Role, entry: &PeerSessionEntry, session: PeerSessi
 
 impl PeerShared {
     /// Of a new peer. What is cut when the role is let go is cut for the peer, too.
-    pub fn new(role: &CancellationToken, way: Way) -> Self {
+    pub fn new(role: &CancellationToken, way: Way, refusals: mpsc::Sender<Refused>) -> Self {
         Self {
             cut: role.child_token(),
             running: AtomicUsize::new(0),
             dials: AtomicU64::new(0),
             way,
             traffic: Arc::default(),
+            refusals,
         }
+    }
+
+    /// Tells the driver that the peer has refused a call that was sent then. Where the driver has been told much already,
+    /// the next refusal tells it.
+    pub fn refused(self: &Arc<Self>, server_id: ServerId, says: Says, sent: Instant) {
+        let _ = self.refusals.try_send(Refused { peer: Arc::clone(self), server_id, says, sent });
     }
 }

@@ -12,7 +12,6 @@ use std::time::Duration;
 use http::{Request, Response};
 use plugin_api::error::chain;
 use plugin_api::identity::{Role, ServerId};
-use plugin_api::state::StateCode;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::body::Body;
 use tonic::{Code, Status};
@@ -22,7 +21,9 @@ use super::driver::Surroundings;
 use super::frames::Traffic;
 use super::link::{Link, LinkEnd, SendFailure};
 use super::local::LocalCalls;
+use super::peer::Standing;
 use super::pool;
+use super::refusal::bounded;
 use crate::wire::v1::host_client::HostClient;
 use crate::wire::v1::{GetIdentityRequest, GetIdentityResponse};
 
@@ -55,19 +56,12 @@ pub struct Opened {
 
 /// How a dial came out.
 pub enum Dialled {
-    /// The right one, and to be called; `verified` is false for a foreign server that cannot say who it is.
-    Proved {
+    /// The right one.
+    Answered {
         /// The link.
         opened: Opened,
-        /// It said who it is.
-        verified: bool,
-    },
-    /// The right one, but its role is not to be called yet: to be asked again over the same link.
-    NotYet {
-        /// The link.
-        opened: Opened,
-        /// What it says of its role.
-        code: StateCode,
+        /// What it says of its role; a foreign server cannot say who it is.
+        standing: Option<Standing>,
     },
     /// Somebody else.
     Mismatch(String),
@@ -140,12 +134,12 @@ pub fn further(
         let attempt = dial(place, expected.clone(), close, limit, surroundings.clone(), Arc::clone(&traffic));
         Box::pin(async move {
             match attempt.await {
-                Dialled::Proved { opened, .. } => {
+                // How its role stands is the link's business: who it is was proved.
+                Dialled::Answered { opened, .. } => {
                     let parts = opened.link.first().zip(opened.end.into_first());
                     opened.abandoned.disarm();
                     parts.ok_or_else(|| "it ended at once".to_owned())
                 }
-                Dialled::NotYet { code, .. } => Err(format!("it answers that it is {code}")),
                 Dialled::Mismatch(error) | Dialled::TlsFailed(error) | Dialled::Failed(error) => Err(error),
             }
         })
@@ -169,36 +163,78 @@ pub async fn ask_again(opened: Opened, expected: Expected, delay: Duration, conf
 ///
 /// Why it is not, for people.
 pub async fn ask_whether_there(link: Arc<Link>, expected: Expected, limit: Duration) -> Result<(), String> {
-    let mut client = HostClient::new(LinkService(link));
-    let request = GetIdentityRequest { wait_ms: 0, role: expected.role.to_string() };
-    match tokio::time::timeout(limit, client.get_identity(request)).await {
-        Ok(Ok(answer)) => standing(&expected, answer.get_ref()).map(|_| ()),
-        // A foreign server that cannot say who it is has answered all the same.
-        Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(()),
-        Ok(Err(status)) => Err(format!("it does not say who it is: {:?}: {}", status.code(), status.message())),
+    match tokio::time::timeout(limit, ask(link, &expected, Duration::ZERO)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(Unproved::Mismatch(error) | Unproved::Failed(error))) => Err(error),
         Err(_) => Err(format!("it did not say who it is within {limit:?}")),
     }
 }
 
-async fn prove(mut opened: Opened, expected: &Expected, hold: Duration) -> Dialled {
-    let mut client = HostClient::new(LinkService(Arc::clone(&opened.link)));
+/// Asks over a link that is proved how the peer stands, which says that it does not serve; it may hold its answer until it
+/// does. An answer that was not held is no reason to ask again at once.
+///
+/// # Errors
+///
+/// Who answered instead, or nobody.
+pub async fn ask_whether_serving(
+    link: Arc<Link>,
+    expected: Expected,
+    standby: bool,
+    config: Arc<ConnectionsConfig>,
+) -> Result<Option<Standing>, Unproved> {
+    let earliest = tokio::time::Instant::now() + config.backoff_min;
+    let hold = config.connect_timeout;
+    let limit = hold * 2;
+    let answer = tokio::time::timeout(limit, ask(link, &expected, hold))
+        .await
+        .unwrap_or_else(|_| Err(Unproved::Failed(format!("it did not say again who it is within {limit:?}"))));
+    if let Ok(Some(standing)) = &answer
+        && standing.proves(standby).is_err()
+    {
+        tokio::time::sleep_until(earliest).await;
+    }
+    answer
+}
+
+/// What was asked over a link is no proof.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unproved {
+    /// Somebody else answered.
+    Mismatch(String),
+    /// Nobody did, in time.
+    Failed(String),
+}
+
+async fn ask(link: Arc<Link>, expected: &Expected, hold: Duration) -> Result<Option<Standing>, Unproved> {
     let wait_ms = i64::try_from(hold.as_millis()).unwrap_or(i64::MAX);
     let request = GetIdentityRequest { wait_ms, role: expected.role.to_string() };
+    match HostClient::new(LinkService(link)).get_identity(request).await {
+        Ok(answer) => standing(expected, answer.get_ref()).map(Some).map_err(Unproved::Mismatch),
+        Err(status) if status.code() == Code::Unimplemented && expected.identity_required => {
+            let text =
+                "a foreign server answers, which cannot say who it is, and connections.require_identity wants it to";
+            Err(Unproved::Mismatch(text.to_owned()))
+        }
+        // A foreign server that cannot say who it is has answered all the same.
+        Err(status) if status.code() == Code::Unimplemented => Ok(None),
+        Err(status) => {
+            let said = bounded(status.message());
+            Err(Unproved::Failed(format!("it does not say who it is: {:?}: {said}", status.code())))
+        }
+    }
+}
+
+async fn prove(mut opened: Opened, expected: &Expected, hold: Duration) -> Dialled {
     let answer = tokio::select! {
-        answer = client.get_identity(request) => answer,
+        answer = ask(Arc::clone(&opened.link), expected, hold) => answer,
         ended = opened.end.ended() => {
             return failed(&opened, format!("the link ended before its proof: {ended:?}"));
         }
     };
     match answer {
-        Ok(answer) => judge(opened, expected, answer.into_inner()),
-        Err(status) if status.code() == Code::Unimplemented && expected.identity_required => {
-            let text =
-                "a foreign server answers, which cannot say who it is, and connections.require_identity wants it to";
-            Dialled::Mismatch(text.to_owned())
-        }
-        Err(status) if status.code() == Code::Unimplemented => Dialled::Proved { opened, verified: false },
-        Err(status) => failed(&opened, format!("it does not say who it is: {:?}: {}", status.code(), status.message())),
+        Ok(standing) => Dialled::Answered { opened, standing },
+        Err(Unproved::Mismatch(error)) => Dialled::Mismatch(error),
+        Err(Unproved::Failed(error)) => failed(&opened, error),
     }
 }
 
@@ -210,26 +246,18 @@ fn failed(opened: &Opened, error: String) -> Dialled {
     }
 }
 
-fn judge(opened: Opened, expected: &Expected, answer: GetIdentityResponse) -> Dialled {
-    match standing(expected, &answer) {
-        Err(mismatch) => Dialled::Mismatch(mismatch),
-        Ok(code @ (StateCode::Initializing | StateCode::Abnormal)) => Dialled::NotYet { opened, code },
-        Ok(StateCode::Healthy | StateCode::StandBy | StateCode::Stopping) => Dialled::Proved { opened, verified: true },
-    }
-}
-
 /// What the answer says of the role that was expected there, or who answered instead.
-fn standing(expected: &Expected, answer: &GetIdentityResponse) -> Result<StateCode, String> {
+fn standing(expected: &Expected, answer: &GetIdentityResponse) -> Result<Standing, String> {
     let Expected { cluster, role, server_id, .. } = expected;
     if answer.cluster != *cluster {
-        return Err(format!("the cluster '{}' answers, '{cluster}' was meant", answer.cluster));
+        return Err(format!("the cluster '{}' answers, '{cluster}' was meant", bounded(&answer.cluster)));
     }
     if answer.server_id != server_id.0 {
         return Err(format!("server {} answers, {server_id} was meant", answer.server_id));
     }
     let played = answer.roles.iter().find(|played| played.role == role.as_str());
     played
-        .map(|played| played.state_code().into())
+        .map(|played| Standing { code: played.state_code().into(), fenced: played.fenced })
         .ok_or_else(|| format!("server {server_id} answers, but does not play the role {role}"))
 }
 
@@ -262,6 +290,8 @@ impl tower::Service<Request<Body>> for LinkService {
 
 #[cfg(test)]
 mod tests {
+    use plugin_api::state::StateCode;
+
     use super::*;
     use crate::wire::v1;
 
@@ -279,7 +309,8 @@ mod tests {
         let role = Role::new("querynode").expect("a role");
         let expected = Expected { cluster: "blue".to_owned(), role, server_id: ServerId(7), identity_required: false };
         let healthy = v1::StateCode::Healthy;
-        assert_eq!(standing(&expected, &answer("blue", 7, "querynode", healthy)), Ok(StateCode::Healthy));
+        let own = standing(&expected, &answer("blue", 7, "querynode", healthy));
+        assert_eq!(own, Ok(Standing { code: StateCode::Healthy, fenced: false }));
         for (cluster, server_id, role) in [("red", 7, "querynode"), ("blue", 8, "querynode"), ("blue", 7, "rootcoord")]
         {
             assert!(

@@ -11,22 +11,26 @@ use std::time::{Duration, Instant};
 
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::peers::{Peer, PeerChange, PeerLink, PeerSession};
+use plugin_api::state::StateCode;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::ConnectionsConfig;
-use super::dependency::{Followed, Gone, PeerShared, PeerView, PeerViews, PeersGone, RoleView, describe};
-use super::dial::{self, Dialled, Expected, Opened};
+use super::dependency::{Followed, Gone, PeerShared, PeerView, PeerViews, PeersGone, Refused, RoleView, describe};
+use super::dial::{self, Dialled, Expected, Opened, Unproved};
 use super::link::{Ended, Link, Way};
 use super::local::LocalHost;
-use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Session, Told};
+use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Says, Session, Standing, Told};
 use super::places::Places;
 use crate::cluster::{PeerSessionEntry, PeerTable};
 use crate::tls::Security;
 
 /// How many peers that have gone are remembered, so that a call to one of them is told so.
 const REMEMBERED: usize = 1024;
+
+/// How many refusals of calls may wait to be looked at. One of each peer is enough, and the next is as good.
+const REFUSALS: usize = 64;
 
 /// How long a suspect may take to say that it is there.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -72,6 +76,8 @@ pub(super) struct Driver {
     /// When peers are due; each is in here at most once.
     timers: BTreeSet<(Instant, ServerId)>,
     incarnations: Incarnation,
+    /// From calls: who has refused them. The other end is handed to each peer.
+    refusals: (mpsc::Sender<Refused>, mpsc::Receiver<Refused>),
     hands: Hands,
 }
 
@@ -92,6 +98,8 @@ struct Tracked {
     /// Over which a peer that is not to be called yet is asked again.
     unproved: Option<Opened>,
     told_online: bool,
+    /// It was in standby when it was last heard of: where it is to be active, it is asked.
+    stood_by: bool,
     /// Its place among the timers.
     timer: Option<Instant>,
 }
@@ -120,6 +128,7 @@ struct Report {
 
 enum Finding {
     Dialled(u64, Dialled),
+    Asked(u64, Result<Option<Standing>, Unproved>),
     LinkEnded(u64, Ended),
     Probed(u64, Result<(), String>),
 }
@@ -151,6 +160,7 @@ impl Driver {
             views: PeerViews::new_sync(),
             timers: BTreeSet::new(),
             incarnations: 0,
+            refusals: mpsc::channel(REFUSALS),
             stop,
         }
     }
@@ -182,6 +192,7 @@ impl Driver {
                     self.follow_anew();
                 }
                 Some(report) = self.hands.work.join_next() => self.take(report),
+                Some(refused) = self.refusals.1.recv() => self.refused(&refused),
                 () = security.renewed() => self.renew(),
                 () = sleep_until(due) => self.fire(),
             }
@@ -191,6 +202,15 @@ impl Driver {
             self.publish();
         }
         self.hands.work.abort_all();
+    }
+
+    /// A peer has refused a call. What it has said since that call was sent is newer.
+    fn refused(&mut self, refused: &Refused) {
+        let Some(peer) = self.peers.get_mut(&refused.server_id) else { return };
+        let newer = matches!(peer.state.link, LinkState::Ready { since, .. } if since > refused.sent);
+        if Arc::ptr_eq(&peer.shared, &refused.peer) && !newer {
+            self.hands.drive(peer, Input::Refused(refused.says));
+        }
     }
 
     fn due(&self) -> Option<Instant> {
@@ -313,12 +333,17 @@ impl Driver {
             entry: Arc::clone(entry),
             state: PeerState::new(entry.record.stopping, Moment::now(), config),
             link: None,
-            shared: Arc::new(PeerShared::new(&self.stop, self.hands.surroundings.way_to(server_id))),
+            shared: Arc::new(PeerShared::new(
+                &self.stop,
+                self.hands.surroundings.way_to(server_id),
+                self.refusals.0.clone(),
+            )),
             link_number: 0,
             dial_number: 0,
             dial: None,
             unproved: None,
             told_online: false,
+            stood_by: false,
             timer: None,
         };
         self.hands.dirty.insert(server_id);
@@ -381,6 +406,7 @@ impl Driver {
         let Some(peer) = current.or_else(|| self.leaving.get_mut(&report.incarnation)) else { return };
         match report.finding {
             Finding::Dialled(number, outcome) if number == peer.dial_number => self.hands.dialled(peer, outcome),
+            Finding::Asked(number, answer) if number == peer.dial_number => self.hands.asked(peer, answer),
             Finding::LinkEnded(number, ended) if number == peer.link_number && peer.link_number != 0 => {
                 let input = match ended {
                     Ended::GoingAway => Input::GoAway,
@@ -391,7 +417,7 @@ impl Driver {
             Finding::Probed(number, answer) if number == peer.link_number => {
                 self.hands.drive(peer, answer.map_or_else(Input::Unanswered, |()| Input::Answered));
             }
-            Finding::Dialled(..) | Finding::LinkEnded(..) | Finding::Probed(..) => {}
+            Finding::Dialled(..) | Finding::Asked(..) | Finding::LinkEnded(..) | Finding::Probed(..) => {}
         }
         self.settle(report.server_id);
         self.leaving.retain(|_, peer| peer.state.link != LinkState::Closed);
@@ -432,7 +458,7 @@ impl Hands {
         self.dirty.insert(peer.entry.server_id());
         match peer.state.transition(input, Moment::now(), &self.surroundings.config) {
             Ok(actions) => {
-                if let (false, Some(link)) = (matches!(peer.state.link, LinkState::Ready { .. }), &peer.link) {
+                if let (LinkState::Draining { .. }, Some(link)) = (&peer.state.link, &peer.link) {
                     link.retire();
                 }
                 actions
@@ -448,9 +474,12 @@ impl Hands {
         match action {
             Action::Dial => self.dial(peer),
             Action::AskAgain(delay) => self.ask_again(peer, delay),
+            Action::Ask => self.ask(peer),
             Action::StopDialling => peer.stop_dialling(),
             Action::DropLink => {
-                peer.link = None;
+                if let Some(link) = peer.link.take() {
+                    link.retire();
+                }
                 self.dirty.insert(peer.entry.server_id());
             }
             Action::Probe => self.probe(peer),
@@ -486,6 +515,19 @@ impl Hands {
         self.spawn_dial(peer, attempt);
     }
 
+    /// In place of any dial: there is none while there is a link that is proved.
+    fn ask(&mut self, peer: &mut Tracked) {
+        let Some(link) = peer.link.clone() else { return self.dial(peer) };
+        peer.stop_dialling();
+        let config = Arc::clone(&self.surroundings.config);
+        let answer = dial::ask_whether_serving(link, self.expected(peer), peer.entry.standby, config);
+        let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.dial_number);
+        peer.dial =
+            Some(self.work.spawn(async move {
+                Report { server_id, incarnation, finding: Finding::Asked(number, answer.await) }
+            }));
+    }
+
     fn spawn_dial(&mut self, peer: &mut Tracked, attempt: impl Future<Output = Dialled> + Send + 'static) {
         peer.dial_number += 1;
         let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.dial_number);
@@ -515,17 +557,32 @@ impl Hands {
     fn dialled(&mut self, peer: &mut Tracked, outcome: Dialled) {
         peer.dial = None;
         let input = match outcome {
-            Dialled::Proved { opened, verified } => {
-                self.adopt(peer, opened);
-                Input::Proved { verified }
-            }
-            Dialled::NotYet { opened, code } => {
-                peer.unproved = Some(opened);
-                Input::NotYet(code)
-            }
+            Dialled::Answered { opened, standing } => match peer.judge(standing) {
+                Ok(()) => {
+                    self.adopt(peer, opened);
+                    Input::Proved { verified: standing.is_some() }
+                }
+                Err(says) => {
+                    peer.unproved = Some(opened);
+                    Input::NotYet(says)
+                }
+            },
             Dialled::Mismatch(error) => Input::Mismatch(error),
             Dialled::TlsFailed(error) => Input::TlsFailed(error),
             Dialled::Failed(error) => Input::Failed(error),
+        };
+        self.drive(peer, input);
+    }
+
+    fn asked(&mut self, peer: &mut Tracked, answer: Result<Option<Standing>, Unproved>) {
+        peer.dial = None;
+        let input = match answer {
+            Ok(standing) => match peer.judge(standing) {
+                Ok(()) => Input::Proved { verified: standing.is_some() },
+                Err(says) => Input::NotYet(says),
+            },
+            Err(Unproved::Mismatch(error)) => Input::Mismatch(error),
+            Err(Unproved::Failed(error)) => Input::Failed(error),
         };
         self.drive(peer, input);
     }
@@ -578,8 +635,12 @@ impl Hands {
         replaced
     }
 
-    /// One that was in standby holds the role: calls go to it over the link that is there. One event says it.
+    /// One that was in standby holds the role: calls go to it over the link that is there, as soon as it answers that it
+    /// serves.
     fn take_over(&mut self, peer: &mut Tracked) -> Option<ServerId> {
+        if peer.stood_by {
+            self.drive(peer, Input::Refused(Says::STANDBY));
+        }
         let ready = matches!(peer.state.link, LinkState::Ready { .. });
         let new = peer.describe(&self.role);
         match self.departed.take() {
@@ -597,7 +658,7 @@ impl Hands {
 
     /// It holds the role no more, and waits for it again.
     fn step_down(&mut self, peer: &mut Tracked, table: &PeerTable) {
-        peer.told_online = false;
+        (peer.told_online, peer.stood_by) = (false, true);
         let described = peer.describe(&self.role);
         self.departed = Some(described.clone());
         if table.active().is_none() {
@@ -637,6 +698,13 @@ impl Tracked {
         }
     }
 
+    /// What it says of itself, beside what etcd says of it: may it be called? A foreign server, which cannot say, may.
+    fn judge(&mut self, standing: Option<Standing>) -> Result<(), Says> {
+        let Some(standing) = standing else { return Ok(()) };
+        self.stood_by = standing.code == StateCode::StandBy;
+        standing.proves(self.entry.standby)
+    }
+
     fn describe(&self, role: &Role) -> Peer {
         describe(role, &self.entry, self.state.session.kind(), self.state.link.kind())
     }
@@ -666,7 +734,9 @@ fn limit_of_dial(link: &LinkState, config: &ConnectionsConfig) -> Duration {
         LinkState::Connecting { round, .. } | LinkState::Draining { round, .. } | LinkState::Retrying { round, .. } => {
             round
         }
-        LinkState::Ready { .. } | LinkState::GivenUp { .. } | LinkState::Closed => return config.connect_timeout,
+        LinkState::Ready { .. } | LinkState::Refusing { .. } | LinkState::GivenUp { .. } | LinkState::Closed => {
+            return config.connect_timeout;
+        }
     };
     let left = round.window_ends.saturating_duration_since(Instant::now());
     left.max(config.backoff_min).min(config.connect_timeout)

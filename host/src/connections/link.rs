@@ -164,7 +164,7 @@ impl Link {
         }
     }
 
-    /// Makes no more connections, as it is not ready any more; those that are there stay.
+    /// Makes no more connections, as it is going away; those that are there stay.
     pub fn retire(&self) {
         if let Inner::Http2(pool) = &self.inner {
             pool.retire();

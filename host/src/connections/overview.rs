@@ -123,10 +123,7 @@ impl PeerOverview {
     fn of(peer: &PeerView) -> Self {
         let PeerView { entry, state, shared, .. } = peer;
         let now = Instant::now();
-        let peer_says = match &state.link {
-            LinkState::Connecting { peer_says, .. } => peer_says.map(|code| code.to_string()),
-            _ => None,
-        };
+        let peer_says = state.link.says().map(|says| says.to_string());
         let round_trip = shared.traffic.round_trip();
         Self {
             server_id: entry.server_id(),

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use plugin_api::peers::{PeerLink, PeerSession};
 use plugin_api::refusal::Reason;
-use plugin_api::state::StateCode;
 
 use super::ConnectionsConfig;
+
+pub use says::{Says, Standing};
+
+mod says;
 
 /// How often a suspect is asked whether it is there. A session's TTL is 3 s at least by default, so that it is asked more
 /// than once.
@@ -70,17 +73,27 @@ pub enum LinkState {
         /// The round of tries.
         round: Round,
         /// What the peer said of its role, where it has answered that it is not to be called yet.
-        peer_says: Option<StateCode>,
+        peer_says: Option<Says>,
         /// When the dial begins, where it does not run already.
         dial_at: Option<Instant>,
     },
-    /// Proved. → `Draining`, `Connecting`, `Closed`
+    /// Proved. → `Refusing`, `Draining`, `Connecting`, `Closed`
     Ready {
         /// When it was proved.
         since: Instant,
         /// The peer answered who it is; false for a foreign server.
         verified: bool,
         /// How many links before this one were lost soon after they were proved.
+        quick_losses: u32,
+    },
+    /// Proved, but the peer has said since that it does not serve: it is asked over the connection that is there, until it
+    /// does. Running calls go on. → `Ready`, `Connecting`, `GivenUp`, `Draining`, `Closed`
+    Refusing {
+        /// When it was proved.
+        since: Instant,
+        /// What it says.
+        says: Says,
+        /// As in [`LinkState::Ready`].
         quick_losses: u32,
     },
     /// The connection is going away, a new one is being made; running calls go on. → `Ready`, `Retrying`, `GivenUp`,
@@ -156,9 +169,10 @@ pub enum Input {
     Answered,
     /// Probe: a suspect did not answer, or somebody else did.
     Unanswered(String),
-    /// Dial: it is the right one, but its role is not to be called yet.
-    NotYet(StateCode),
-    /// Dial: it is the right one and to be called (or a foreign server that cannot say).
+    /// Dial: it is the right one, but its role is not to be called yet. Or, where it was asked over its link: not yet again.
+    NotYet(Says),
+    /// Dial: it is the right one and to be called (or a foreign server that cannot say). Or, where it was asked: it serves
+    /// again.
     Proved {
         /// It said who it is.
         verified: bool,
@@ -167,6 +181,8 @@ pub enum Input {
     Failed(String),
     /// Dial: somebody else answered.
     Mismatch(String),
+    /// Link: the peer refused a call because it does not serve.
+    Refused(Says),
     /// Dial: there is no TLS connection, and another try would end alike.
     TlsFailed(String),
     /// Certificates: our own have changed.
@@ -186,7 +202,9 @@ pub enum Action {
     Dial,
     /// Ask the peer again over the connection that is there, after this delay.
     AskAgain(Duration),
-    /// End any dial that runs.
+    /// Ask the peer over the link whether it serves. It holds its answer until it does.
+    Ask,
+    /// End any dial, or question, that runs.
     StopDialling,
     /// Ask the peer over the link whether it is there.
     Probe,
@@ -256,7 +274,7 @@ impl PeerState {
             LinkState::Draining { cut_at, .. } => *cut_at,
             LinkState::Retrying { next_try, .. } => *next_try,
             LinkState::GivenUp { next_probe, .. } => *next_probe,
-            LinkState::Ready { .. } | LinkState::Closed => None,
+            LinkState::Ready { .. } | LinkState::Refusing { .. } | LinkState::Closed => None,
         }
     }
 
@@ -291,6 +309,9 @@ impl PeerState {
         use LinkState as L;
         let session = self.session;
         let fresh = || L::connecting(Round::new(at, config));
+        if let Some((link, actions)) = self.says(&input, at) {
+            return Ok((session, link, actions));
+        }
         let (link, actions) = match (session, &self.link, input) {
             // The key went.
             (Session::Gone(_), L::Draining { .. }, I::Due | I::Lost(_)) => {
@@ -302,14 +323,17 @@ impl PeerState {
 
             // A list misses the key, and is doubted.
             (Session::Stopping, _, I::Doubted) => return self.next(I::Deleted(Departure::Deleted), at, config),
-            (Session::Live, L::Ready { .. }, I::Doubted) => {
+            (Session::Live, L::Ready { .. } | L::Refusing { .. }, I::Doubted) => {
                 return Ok((Session::Suspect { probe_at: None }, self.link.clone(), vec![Action::Probe]));
             }
             (Session::Live, _, I::Doubted) => return Ok(let_go("no link proves that it is there".to_owned())),
             (Session::Suspect { .. }, link, I::Put) => return Ok((Session::Live, link.clone(), vec![])),
-            (Session::Suspect { .. }, _, I::Moved) => {
+            (Session::Suspect { .. }, L::Ready { .. }, I::Moved) => {
                 let link = L::Draining { round: Round::new(at, config), cut_at: None };
                 return Ok((Session::Live, link, vec![Action::Dial]));
+            }
+            (Session::Suspect { .. }, L::Refusing { .. }, I::Moved) => {
+                return Ok((Session::Live, fresh(), vec![Action::DropLink, Action::Dial]));
             }
             (Session::Suspect { probe_at: None }, link, I::Answered) => {
                 let probe_at = Some(at.now + PROBE_INTERVAL);
@@ -319,6 +343,9 @@ impl PeerState {
                 return Ok((Session::Suspect { probe_at: None }, link.clone(), vec![Action::Probe]));
             }
             (Session::Suspect { .. }, _, I::Unanswered(error) | I::Lost(error)) => return Ok(let_go(error)),
+            (Session::Suspect { .. }, L::Refusing { .. }, I::Failed(error) | I::Mismatch(error)) => {
+                return Ok(let_go(error));
+            }
             (Session::Suspect { .. }, _, I::GoAway) => return Ok(let_go("it has closed its link".to_owned())),
             (Session::Suspect { .. }, _, I::Deleted(departure)) => return Ok(gone(departure)),
             (Session::Suspect { .. }, _, input) => return Err(self.not_allowed(input)),
@@ -347,16 +374,17 @@ impl PeerState {
             (_, L::Ready { .. } | L::Draining { .. }, I::Moved) => {
                 (L::Draining { round: Round::new(at, config), cut_at: None }, vec![Action::Dial])
             }
+            (_, L::Refusing { .. }, I::Moved) => (fresh(), vec![Action::DropLink, Action::Dial]),
             (_, _, I::Moved) => (fresh(), vec![Action::Dial]),
 
             // A dial came to an end.
             (_, L::Draining { .. }, I::NotYet(_)) => (self.link.clone(), vec![Action::AskAgain(config.backoff_min)]),
-            (_, L::Connecting { .. } | L::Retrying { .. } | L::GivenUp { .. }, I::NotYet(code)) => {
+            (_, L::Connecting { .. } | L::Retrying { .. } | L::GivenUp { .. }, I::NotYet(says)) => {
                 // A peer that is starting spends no try: its windows begin when it stops answering. It holds its answer
                 // until it has started, so the first time it is asked at once; one that does not hold it is not pestered.
                 let asked_before = matches!(&self.link, L::Connecting { peer_says: Some(_), .. });
                 let pause = if asked_before { config.backoff_min } else { Duration::ZERO };
-                let link = L::Connecting { round: Round::new(at, config), peer_says: Some(code), dial_at: None };
+                let link = L::Connecting { round: Round::new(at, config), peer_says: Some(says), dial_at: None };
                 (link, vec![Action::AskAgain(pause)])
             }
             (_, L::Draining { .. }, I::Proved { verified }) => (self.link.proved(verified, at), vec![]),
@@ -379,6 +407,11 @@ impl PeerState {
             (_, L::Draining { .. }, I::Mismatch(error)) => {
                 let offline = Action::Tell(Told::Offline(Reason::IdentityMismatch, error.clone()));
                 (L::mismatch(error.clone()), vec![Action::DropLink, offline, Action::Tell(Told::GivenUp(error))])
+            }
+            // It was asked over its link, which is of no use any more.
+            (_, L::Refusing { .. }, I::Failed(_) | I::GoAway) => (fresh(), vec![Action::DropLink, Action::Dial]),
+            (_, L::Refusing { .. }, I::Mismatch(error)) => {
+                (L::mismatch(error.clone()), vec![Action::DropLink, Action::Tell(Told::GivenUp(error))])
             }
             (_, L::Connecting { .. } | L::Retrying { .. } | L::GivenUp { .. }, I::Mismatch(error)) => {
                 (L::mismatch(error.clone()), vec![Action::Tell(Told::GivenUp(error))])
@@ -408,7 +441,10 @@ impl PeerState {
                 let (link, dial) = after_loss(*since, *quick_losses, at, config);
                 (link, [Action::DropLink, told].into_iter().chain(dial).collect())
             }
-
+            (_, L::Refusing { since, quick_losses, .. }, I::Lost(_)) => {
+                let (link, dial) = after_loss(*since, *quick_losses, at, config);
+                (link, [Action::StopDialling, Action::DropLink].into_iter().chain(dial).collect())
+            }
             (_, L::Draining { .. }, I::Lost(_)) => (self.link.clone(), vec![Action::DropLink]),
 
             // The clock.
@@ -427,6 +463,31 @@ impl PeerState {
             (_, _, input) => return Err(self.not_allowed(input)),
         };
         Ok((session, link, actions))
+    }
+
+    /// What the peer says of whether it serves, however its session stands; of one that has gone nobody wants to know.
+    fn says(&self, input: &Input, at: Moment) -> Option<(LinkState, Vec<Action>)> {
+        use LinkState as L;
+        if matches!(self.session, Session::Gone(_)) {
+            return None;
+        }
+        match (&self.link, input) {
+            (L::Ready { since, quick_losses, .. }, Input::Refused(says)) => {
+                let link = L::Refusing { since: *since, says: *says, quick_losses: *quick_losses };
+                let told = Told::Offline(says.reason, format!("it answers that it is {says}"));
+                Some((link, vec![Action::Ask, Action::Tell(told)]))
+            }
+            (L::Refusing { since, quick_losses, .. }, Input::Refused(says) | Input::NotYet(says)) => {
+                let link = L::Refusing { since: *since, says: *says, quick_losses: *quick_losses };
+                // After a refusal the question is still under way.
+                let asked = matches!(input, Input::NotYet(_)).then_some(Action::Ask);
+                Some((link, asked.into_iter().collect()))
+            }
+            (L::Refusing { .. }, Input::Proved { verified }) => {
+                Some((self.link.proved(*verified, at), vec![Action::Tell(Told::Online)]))
+            }
+            _ => None,
+        }
     }
 
     fn departure_reason(&self) -> Reason {
@@ -465,7 +526,7 @@ impl LinkState {
     /// The word for it. A closed link has none of its own: as after giving up, only its key can bring it back.
     pub fn kind(&self) -> PeerLink {
         match self {
-            Self::Connecting { .. } => PeerLink::Connecting,
+            Self::Connecting { .. } | Self::Refusing { .. } => PeerLink::Connecting,
             Self::Ready { .. } => PeerLink::Ready,
             Self::Draining { .. } => PeerLink::Draining,
             Self::Retrying { .. } => PeerLink::Retrying,
@@ -480,7 +541,7 @@ impl LinkState {
                 round.failed
             }
             Self::GivenUp { tries, .. } => *tries,
-            Self::Ready { .. } | Self::Closed => 0,
+            Self::Ready { .. } | Self::Refusing { .. } | Self::Closed => 0,
         }
     }
 
@@ -488,7 +549,20 @@ impl LinkState {
     pub fn last_error(&self) -> Option<&str> {
         match self {
             Self::Retrying { last_error, .. } | Self::GivenUp { last_error, .. } => Some(last_error),
-            Self::Connecting { .. } | Self::Ready { .. } | Self::Draining { .. } | Self::Closed => None,
+            Self::Connecting { .. }
+            | Self::Ready { .. }
+            | Self::Refusing { .. }
+            | Self::Draining { .. }
+            | Self::Closed => None,
+        }
+    }
+
+    /// What the peer says of itself, where that keeps the link from being ready.
+    pub fn says(&self) -> Option<Says> {
+        match self {
+            Self::Connecting { peer_says, .. } => *peer_says,
+            Self::Refusing { says, .. } => Some(*says),
+            _ => None,
         }
     }
 
@@ -510,6 +584,7 @@ impl LinkState {
             Self::Connecting { round, .. } | Self::Draining { round, .. } | Self::Retrying { round, .. } => {
                 round.quick_losses
             }
+            Self::Refusing { quick_losses, .. } => *quick_losses,
             Self::Ready { .. } | Self::GivenUp { .. } | Self::Closed => 0,
         };
         Self::Ready { since: at.now, verified, quick_losses }

@@ -1,13 +1,21 @@
 //! The truth table: may a call go through now, and if not, why; and the refusals that say so.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
+use http::{HeaderName, Response};
 use plugin_api::channel::Target;
+use plugin_api::identity::{Role, ServerId};
 use plugin_api::peers::PeerSession;
-use plugin_api::refusal::{Reason, Refusal, key};
+use plugin_api::refusal::{Executed, Reason, Refusal, key};
+use tonic::Status;
 
 use super::dependency::{PeerView, RoleView};
 use super::peer::{GiveUp, LinkState, PeerState, Session};
+
+/// How many characters of a foreign text (an address, an error, a name) a refusal repeats. A status travels in headers,
+/// and many clients take 8 KiB of them.
+const FOREIGN: usize = 400;
 
 /// What the truth table says of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +41,12 @@ pub(super) fn verdict(state: &PeerState) -> Verdict {
         (_, LinkState::Closed) => Verdict::Refuse(Reason::SessionGone),
         (_, LinkState::Ready { .. }) => Verdict::Call,
         (_, LinkState::Draining { .. }) => Verdict::Moment,
+        // A peer that starts is as good as one whose first dial is under way.
+        (_, LinkState::Connecting { peer_says: Some(says), .. }) if says.reason != Reason::NotHealthy => {
+            no_link(says.reason)
+        }
         (_, LinkState::Connecting { .. }) => no_link(Reason::Connecting),
+        (_, LinkState::Refusing { says, .. }) => no_link(says.reason),
         (_, LinkState::Retrying { .. }) => no_link(Reason::ConnectFailed),
         (_, LinkState::GivenUp { cause: GiveUp::WindowsFailed, .. }) => no_link(Reason::GaveUp),
         (_, LinkState::GivenUp { cause: GiveUp::IdentityMismatch, .. }) => Verdict::Refuse(Reason::IdentityMismatch),
@@ -69,7 +82,8 @@ impl About<'_> {
         let state = &peer.state;
         let (session, link) = (state.session.kind(), state.link.kind());
         let name = format!("{}-{}", view.table.role, peer.entry.server_id());
-        let mut message = format!("{name} at {}: {}", peer.entry.record.address, explain(reason, state));
+        let address = bounded(&peer.entry.record.address);
+        let mut message = format!("{name} at {address}: {}", explain(reason, state));
         if peer.entry.suspect {
             message.push_str(" (a suspect: etcd's last list did not have it)");
         }
@@ -82,10 +96,10 @@ impl About<'_> {
             refusal = refusal.with(key::LINK, link.as_str()).with(key::TRIES, state.link.tries());
         }
         if let Some(error) = state.link.last_error() {
-            refusal = refusal.with(key::LAST_ERROR, error);
+            refusal = refusal.with(key::LAST_ERROR, bounded(error));
         }
-        if let LinkState::Connecting { peer_says: Some(code), .. } = &state.link {
-            refusal = refusal.with(key::STATE_CODE, code);
+        if let Some(says) = state.link.says() {
+            refusal = refusal.with(key::STATE_CODE, says.code);
         }
         if let (true, Some(due)) = (session != PeerSession::Gone, state.due()) {
             refusal = refusal.with(key::NEXT_TRY_MS, milliseconds(due.saturating_duration_since(now)));
@@ -122,6 +136,24 @@ impl About<'_> {
     }
 }
 
+/// The refusal in an answer of headers only, where the called peer itself has made it and says that no handler has seen the
+/// call. A component that passes a refusal on keeps its details, so that `target` tells whose it is.
+pub(super) fn own_refusal<B>(response: &Response<B>, role: &Role, server_id: ServerId) -> Option<Refusal> {
+    // What the ordinary call pays: a look for one header.
+    let code = response.headers().get(GRPC_STATUS)?;
+    if code == "0" {
+        return None;
+    }
+    let refusal = Refusal::from_status(&Status::from_header_map(response.headers())?)?;
+    let detail = |key| refusal.details.get(key).map(String::as_str);
+    let peer = format!("{role}-{server_id}");
+    let believed = detail(key::TARGET) == Some(&peer) && detail(key::REFUSED_BY) == Some(&peer);
+    (believed && refusal.executed == Executed::No).then_some(refusal)
+}
+
+/// Where it is among the headers, the answer has no messages.
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
 fn with_table(refusal: Refusal, view: &RoleView) -> Refusal {
     let refusal = refusal.with(key::TABLE_REVISION, view.table.revision);
     let Some(age) = view.age() else { return refusal };
@@ -133,11 +165,14 @@ fn with_table(refusal: Refusal, view: &RoleView) -> Refusal {
 }
 
 fn explain(reason: Reason, state: &PeerState) -> String {
-    let error = state.link.last_error().unwrap_or("no error so far");
+    let error = state.link.last_error().map_or(Cow::Borrowed("no error so far"), bounded);
     let tries = state.link.tries();
-    match (reason, &state.link) {
-        (Reason::Connecting, LinkState::Connecting { peer_says: Some(code), .. }) => {
-            format!("it answers that it is {code}")
+    match (reason, state.link.says()) {
+        (
+            Reason::Connecting | Reason::Fenced | Reason::NotHealthy | Reason::Quarantined | Reason::Standby,
+            Some(says),
+        ) => {
+            format!("it answers that it is {says}")
         }
         (Reason::Connecting, _) => "its first dial is under way".to_owned(),
         (Reason::ConnectFailed, _) => format!("the last dial failed ({error}); it is tried again"),
@@ -148,6 +183,14 @@ fn explain(reason: Reason, state: &PeerState) -> String {
         (Reason::PeerReplaced, _) => "another process has taken its place".to_owned(),
         (Reason::LinkLost, _) => "the link to it broke".to_owned(),
         (reason, _) => reason.to_string(),
+    }
+}
+
+/// What others have said, in words that fit into a status: the whole of it need not.
+pub(super) fn bounded(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(FOREIGN) {
+        None => Cow::Borrowed(text),
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
     }
 }
 

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::dispatch::Own;
 use super::served::{Member, Served};
-use crate::lifecycle::State;
+use crate::lifecycle::{self, State};
 use crate::wire::v1::host_server::Host;
 use crate::wire::v1::{
     ComponentInfo, ComponentStates, GetComponentStatesRequest, GetIdentityRequest, GetIdentityResponse, KeyValuePair,
@@ -30,14 +30,41 @@ impl HostService {
         Self { own, served }
     }
 
-    /// Waits until the role, or each role, has left Initializing.
-    async fn left_initializing(&self, role: &str) {
+    /// Waits until the role, or each role, serves or will not: it is on its way out, or has come to stand by. One that has
+    /// stood by from the beginning is waited for until it is active.
+    async fn serves(&self, role: &str) {
         let table = self.served.table();
         let waited_for = table.members.iter().filter(|(each, _)| role.is_empty() || each.as_str() == role);
         for (_, member) in waited_for {
-            let mut status = member.status.clone();
-            // It fails where the component's owner is gone, with the host.
-            let _ = status.wait_for(|status| status.state.code() != StateCode::Initializing).await;
+            settled(member).await;
+        }
+    }
+}
+
+/// How long a session that is not held for certain may be so before its component's fence shows it, or it is held again.
+const UNCERTAIN: Duration = Duration::from_millis(50);
+
+async fn settled(member: &Member) {
+    let mut status = member.status.clone();
+    let stood_by = status.borrow().state.code() == StateCode::StandBy;
+    loop {
+        let certain = (member.certain)();
+        let (code, fenced) = {
+            let status = status.borrow_and_update();
+            (status.state.code(), status.fenced.is_some())
+        };
+        let over = match code {
+            StateCode::Initializing | StateCode::Abnormal => false,
+            StateCode::StandBy => !stood_by,
+            StateCode::Healthy => !fenced && certain,
+            StateCode::Stopping => true,
+        };
+        // Changes are told by the watch, but for the clock's: a lease's deadline passes without a word.
+        let patience = if certain { LONGEST_WAIT } else { UNCERTAIN };
+        let changed = async { if over { Err(()) } else { status.changed().await.map_err(drop) } };
+        // It fails where the component's owner is gone, with the host.
+        if let Ok(Err(())) = tokio::time::timeout(patience, changed).await {
+            return;
         }
     }
 }
@@ -52,7 +79,7 @@ impl Host for HostService {
         let wait = Duration::from_millis(u64::try_from(request.wait_ms).unwrap_or(0)).min(LONGEST_WAIT);
         if !wait.is_zero() {
             // The answer is the same whether the wait has ended by itself or not.
-            let _ = tokio::time::timeout(wait, self.left_initializing(&request.role)).await;
+            let _ = tokio::time::timeout(wait, self.serves(&request.role)).await;
         }
         let table = self.served.table();
         let roles = table.members.iter().map(|(role, member)| {
@@ -60,7 +87,7 @@ impl Host for HostService {
             RoleState {
                 role: role.to_string(),
                 state_code: status.state.code().number(),
-                fenced: status.fenced.is_some(),
+                fenced: is_fenced(member, &status),
                 generation: status.generation,
             }
         });
@@ -114,6 +141,12 @@ impl HostService {
             extra_info,
         }
     }
+}
+
+/// As each call of it is judged.
+fn is_fenced(member: &Member, status: &lifecycle::Status) -> bool {
+    let serves = matches!(status.state.code(), StateCode::Healthy | StateCode::Stopping);
+    status.fenced.is_some() || (serves && !(member.certain)())
 }
 
 fn pair(key: &str, value: impl ToString) -> KeyValuePair {

@@ -17,6 +17,7 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, StreamBody};
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::peers::Registration;
+use plugin_api::refusal::{Reason, Refusal, key};
 use plugin_api::state::StateCode;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -137,6 +138,36 @@ pub struct Says {
     pub foreign: bool,
     /// While it is true, it does not say who it is.
     pub silent: watch::Receiver<bool>,
+    /// Every call is refused with this reason before it is handed to a handler, and the host says of itself what goes with it.
+    pub refuse: watch::Receiver<Option<Reason>>,
+    /// In whose name; its own by default.
+    pub refuses_as: Option<String>,
+}
+
+impl Says {
+    /// The state code, and whether it is fenced.
+    fn standing(&self) -> (StateCode, bool) {
+        match *self.refuse.borrow() {
+            None => (*self.code.borrow(), false),
+            Some(Reason::Standby) => (StateCode::StandBy, false),
+            Some(Reason::Fenced) => (StateCode::Healthy, true),
+            Some(Reason::SessionStopping) => (StateCode::Stopping, false),
+            Some(_) => (StateCode::Abnormal, false),
+        }
+    }
+
+    fn serves(&self) -> bool {
+        matches!(self.standing(), (StateCode::Healthy | StateCode::StandBy | StateCode::Stopping, false))
+            && *self.refuse.borrow() != Some(Reason::Standby)
+    }
+
+    /// As a real host refuses.
+    fn refusal(&self, reason: Reason) -> Status {
+        let own = self.refuses_as.clone().unwrap_or_else(|| format!("{}-{}", self.role, self.server_id));
+        let code = self.standing().0;
+        let refusal = Refusal::new(reason, "for a test").with(key::REFUSED_BY, &own).with(key::TARGET, own);
+        refusal.with(key::STATE_CODE, code).into_status()
+    }
 }
 
 /// A real server in a runtime of its own, which dies with all of its connections at once.
@@ -144,6 +175,9 @@ pub struct FakeHost {
     pub address: SocketAddr,
     pub code: watch::Sender<StateCode>,
     pub silent: watch::Sender<bool>,
+    pub refuse: watch::Sender<Option<Reason>>,
+    /// Calls that it refused.
+    pub refused: Arc<AtomicUsize>,
     /// How many calls of `Hold` and `Drip` run here now.
     pub held: Arc<AtomicUsize>,
     /// How often it was asked who it is.
@@ -161,7 +195,17 @@ impl FakeHost {
         let (code, state) = watch::channel(StateCode::Healthy);
         let (silent, is_silent) = watch::channel(false);
         let (cluster, role) = (CLUSTER.to_owned(), role.to_owned());
-        let mut says = Says { cluster, server_id, role, code: state, foreign: false, silent: is_silent };
+        let (refuse, reason) = watch::channel(None);
+        let mut says = Says {
+            cluster,
+            server_id,
+            role,
+            code: state,
+            foreign: false,
+            silent: is_silent,
+            refuse: reason,
+            refuses_as: None,
+        };
         change(&mut says);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -176,7 +220,8 @@ impl FakeHost {
         let held = Arc::new(AtomicUsize::new(0));
         let asked = Arc::new(AtomicUsize::new(0));
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let echo = Echo { held: Arc::clone(&held) };
+        let refused = Arc::new(AtomicUsize::new(0));
+        let echo = Echo { held: Arc::clone(&held), says: says.clone(), refused: Arc::clone(&refused) };
         let identity = Identity { says: says.clone(), asked: Arc::clone(&asked) };
         runtime.spawn(async move {
             let incoming = TcpListenerStream::new(TcpListener::from_std(listener).expect("a listener of tokio's"));
@@ -188,7 +233,7 @@ impl FakeHost {
             let stopped = async move { drop(stopped.await) };
             router.serve_with_incoming_shutdown(incoming, stopped).await.expect("a fake host serves");
         });
-        Self { address, code, silent, held, asked, stop: Some(stop), runtime: Some(runtime) }
+        Self { address, code, silent, refuse, refused, held, asked, stop: Some(stop), runtime: Some(runtime) }
     }
 
     /// Ends it as a kill does.
@@ -243,12 +288,21 @@ impl Host for Identity {
     ) -> Result<tonic::Response<v1::GetIdentityResponse>, Status> {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let _ = self.says.silent.clone().wait_for(|silent| !silent).await;
-        let mut code = self.says.code.clone();
         let wait = Duration::from_millis(request.get_ref().wait_ms.unsigned_abs());
-        // Whether it has changed or the wait is over: the answer says how it stands.
-        let _ = tokio::time::timeout(wait, code.wait_for(|code| *code != StateCode::Initializing)).await;
-        let state_code = v1::StateCode::from(*code.borrow()).into();
-        let role = v1::RoleState { role: self.says.role.clone(), state_code, fenced: false, generation: 1 };
+        let (mut code, mut refuse) = (self.says.code.clone(), self.says.refuse.clone());
+        let serves = async {
+            while !self.says.serves() {
+                tokio::select! {
+                    changed = code.changed() => changed.expect("the test holds it"),
+                    changed = refuse.changed() => changed.expect("the test holds it"),
+                }
+            }
+        };
+        // Whether it serves or the wait is over: the answer says how it stands.
+        let _ = tokio::time::timeout(wait, serves).await;
+        let (code, fenced) = self.says.standing();
+        let state_code = v1::StateCode::from(code).into();
+        let role = v1::RoleState { role: self.says.role.clone(), state_code, fenced, generation: 1 };
         Ok(tonic::Response::new(v1::GetIdentityResponse {
             cluster: self.says.cluster.clone(),
             server_id: self.says.server_id,
@@ -269,6 +323,8 @@ impl Host for Identity {
 #[derive(Clone)]
 struct Echo {
     held: Arc<AtomicUsize>,
+    says: Says,
+    refused: Arc<AtomicUsize>,
 }
 
 impl NamedService for Echo {
@@ -286,7 +342,13 @@ impl tower::Service<Request<Body>> for Echo {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let held = Arc::clone(&self.held);
+        let refuse = *self.says.refuse.borrow();
+        let refused = refuse.map(|reason| self.says.refusal(reason).into_http());
+        self.refused.fetch_add(usize::from(refused.is_some()), Ordering::SeqCst);
         Box::pin(async move {
+            if let Some(refused) = refused {
+                return Ok(refused);
+            }
             let (head, body) = request.into_parts();
             Ok(match head.uri.path().rsplit('/').next().unwrap_or_default() {
                 "Metadata" => grpc(frames(vec![message(&format!("{:?}", pairs(&head.headers)))])),

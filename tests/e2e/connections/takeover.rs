@@ -1,4 +1,4 @@
-//! A coordinator in standby takes over: one event, over the link that is there.
+//! A coordinator in standby takes over: one event, over the link that is there, and another as soon as it serves.
 
 use super::*;
 
@@ -17,17 +17,24 @@ async fn pair(active: &FakeHost, standby: &FakeHost) -> (Caller, PeerEvents) {
     (caller, events)
 }
 
-async fn was_replaced(events: &mut PeerEvents) {
+/// It is told that 4 holds the role, is refused while that says that it stands by, and told when it serves.
+async fn was_replaced(caller: &Caller, events: &mut PeerEvents, host: &FakeHost) {
     let PeerChange::Replaced { old, new } = next(events).await else { panic!("not replaced") };
     assert_eq!((old.server_id, new.server_id), (ServerId(3), ServerId(4)));
-    assert!(new.is_callable(), "{new:?}");
+    assert!(!new.is_callable(), "it has not said that it serves: {new:?}");
+    let refused = refusal(unary(caller.coordinator(), "Metadata").await);
+    assert_eq!((refused.reason, &*refused.details[key::STATE_CODE]), (Reason::Standby, "StandBy"));
+    let waits = tokio::spawn(ask(caller.coordinator(), "Metadata", waiting(LIMIT)));
+    host.code.send_replace(StateCode::Healthy);
+    waits.await.expect("no panic").expect("it waits until it serves");
+    assert!(matches!(next(events).await, PeerChange::Online(peer) if peer.server_id == ServerId(4)));
 }
 
 /// Calls go to the new holder, nothing was dialled, and nothing else was told.
 async fn holds_the_role(caller: &mut Caller, events: &mut PeerEvents, host: &FakeHost) {
     let seen = unary(caller.coordinator(), "Metadata").await.expect("the new holder answers at once");
     assert!(seen.contains(r#""serverid": "4""#), "{seen}");
-    assert_eq!(host.asked.load(Ordering::SeqCst), 1, "a takeover dials nothing");
+    assert_eq!(caller.dials(COORDINATOR, 4), 1, "a takeover dials nothing");
     let mut stopping = caller.coordinators.entry(4, host.address);
     (stopping.record.exclusive, stopping.record.stopping) = (true, true);
     caller.coordinators.put(stopping).publish();
@@ -43,7 +50,7 @@ async fn a_takeover_in_one_answer_is_one_event_and_dials_nothing() {
     held(&active, 1).await;
     let mut stream = drip(caller.manager.client(&role("caller"), Target::Server(role(COORDINATOR), ServerId(4)))).await;
     caller.coordinators.delete(3).activate(4, standby.address).publish();
-    was_replaced(&mut events).await;
+    was_replaced(&caller, &mut events, &standby).await;
     assert_eq!(refusal(running.await.expect("no panic")).reason, Reason::PeerReplaced);
     holds_the_role(&mut caller, &mut events, &standby).await;
     assert!(tokio::time::timeout(Duration::from_millis(100), stream.message()).await.is_err(), "its stream goes on");
@@ -58,7 +65,7 @@ async fn a_takeover_after_the_delete_is_an_end_and_one_event() {
     let PeerChange::Offline { peer, reason, .. } = next(&mut events).await else { panic!("not offline") };
     assert_eq!((peer.server_id, reason), (ServerId(3), Reason::SessionGone));
     caller.coordinators.activate(4, standby.address).publish();
-    was_replaced(&mut events).await;
+    was_replaced(&caller, &mut events, &standby).await;
     assert_eq!(refusal(unary(old, "Metadata").await).reason, Reason::PeerReplaced);
     holds_the_role(&mut caller, &mut events, &standby).await;
 }
@@ -68,6 +75,6 @@ async fn two_that_change_places_are_one_event() {
     let (active, standby) = (FakeHost::start(3, COORDINATOR), FakeHost::start(4, COORDINATOR));
     let (mut caller, mut events) = pair(&active, &standby).await;
     caller.coordinators.stand_by(3, active.address).activate(4, standby.address).publish();
-    was_replaced(&mut events).await;
+    was_replaced(&caller, &mut events, &standby).await;
     holds_the_role(&mut caller, &mut events, &standby).await;
 }

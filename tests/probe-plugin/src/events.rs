@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use plugin_api::peers::{Peer, PeerChange, PeerEvent};
 
-use crate::journal::now_us;
+use crate::journal::{monotonic_us, now_us};
 use crate::v1;
 
 /// Events in order.
@@ -56,5 +56,6 @@ fn describe(event: &PeerEvent) -> v1::Event {
         reason: reason.map(ToString::to_string).unwrap_or_default(),
         error: error.cloned().unwrap_or_default(),
         at_us: now_us(),
+        at_monotonic_us: monotonic_us(),
     }
 }

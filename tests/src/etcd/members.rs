@@ -83,6 +83,11 @@ impl Etcd {
         within(START_LIMIT, self.connect_to(member)).await.expect("the member answers")
     }
 
+    /// `127.0.0.1:port` of each member as the harness reaches it: past all proxies and in plain text.
+    pub fn own_endpoints(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.own_address().to_string()).collect()
+    }
+
     pub(super) async fn connect_to(&self, member: &Member) -> Result<Client, Error> {
         Client::connect([member.own_address().to_string()], Some(self.connect_options())).await
     }

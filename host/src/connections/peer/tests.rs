@@ -1,4 +1,9 @@
+use plugin_api::state::StateCode;
+
 use super::*;
+
+const FENCED: Says = Says { reason: Reason::Fenced, code: StateCode::Healthy };
+const INITIALIZING: Says = Says { reason: Reason::NotHealthy, code: StateCode::Initializing };
 
 fn at(now: Instant) -> Moment {
     Moment { now, chance: 0.0 }
@@ -16,6 +21,7 @@ fn states(now: Instant, config: &ConnectionsConfig) -> Vec<PeerState> {
         [
             LinkState::Connecting { round, peer_says: None, dial_at: Some(now) },
             LinkState::Ready { since: now, verified: true, quick_losses: 0 },
+            LinkState::Refusing { since: now, says: FENCED, quick_losses: 0 },
             LinkState::Draining { round, cut_at: Some(now) },
             LinkState::Retrying { round, last_error: error(), next_try: Some(now) },
             LinkState::GivenUp { cause: GiveUp::WindowsFailed, tries: 3, last_error: error(), next_probe: Some(now) },
@@ -27,10 +33,11 @@ fn states(now: Instant, config: &ConnectionsConfig) -> Vec<PeerState> {
         .into_iter()
         .flat_map(|session| links().into_iter().map(move |link| state(session, link, now)))
         .collect();
-    // A suspect has a link that is ready.
+    // A suspect has a link that is proved.
     for probe_at in [None, Some(now)] {
         let ready = LinkState::Ready { since: now, verified: true, quick_losses: 0 };
-        states.push(state(Session::Suspect { probe_at }, ready, now));
+        let refusing = LinkState::Refusing { since: now, says: FENCED, quick_losses: 0 };
+        states.extend([ready, refusing].map(|link| state(Session::Suspect { probe_at }, link, now)));
     }
     states
 }
@@ -45,10 +52,11 @@ fn inputs() -> Vec<(&'static str, Input)> {
         ("doubted", Input::Doubted),
         ("answered", Input::Answered),
         ("unanswered", Input::Unanswered("silent".to_owned())),
-        ("not yet", Input::NotYet(StateCode::Initializing)),
+        ("not yet", Input::NotYet(INITIALIZING)),
         ("proved", Input::Proved { verified: true }),
         ("failed", Input::Failed("refused".to_owned())),
         ("mismatch", Input::Mismatch("another".to_owned())),
+        ("refused", Input::Refused(FENCED)),
         ("tls failed", Input::TlsFailed("unknown authority".to_owned())),
         ("renewed", Input::Renewed),
         ("goaway", Input::GoAway),
@@ -60,6 +68,7 @@ fn inputs() -> Vec<(&'static str, Input)> {
 fn name(state: &PeerState) -> String {
     let link = match &state.link {
         LinkState::Closed => "closed",
+        LinkState::Refusing { .. } => "refusing",
         LinkState::GivenUp { cause: GiveUp::TlsFailed, .. } => "no tls",
         link => link.kind().as_str(),
     };
@@ -75,6 +84,7 @@ fn word(action: &Action) -> String {
     match action {
         Action::Dial => "dial".to_owned(),
         Action::AskAgain(_) => "ask again".to_owned(),
+        Action::Ask => "ask".to_owned(),
         Action::StopDialling => "stop dialling".to_owned(),
         Action::Probe => "probe".to_owned(),
         Action::DropLink => "drop link".to_owned(),
@@ -151,7 +161,7 @@ fn a_peer_that_is_initializing_begins_its_windows_anew() {
     let mut peer = PeerState::new(false, at(begin), &config);
     for _ in 0..10 {
         peer.transition(Input::Failed("refused".to_owned()), at(begin + config.window), &config).expect("it fails");
-        peer.transition(Input::NotYet(StateCode::Initializing), at(begin), &config).expect("it answers");
+        peer.transition(Input::NotYet(INITIALIZING), at(begin), &config).expect("it answers");
         assert_eq!(peer.link.tries(), 0);
     }
 }
@@ -162,6 +172,6 @@ fn a_peer_that_is_initializing_is_asked_again_at_once_and_then_with_a_pause() {
     let mut peer = PeerState::new(false, at(now), &config);
     let asked = |pause| Ok(vec![Action::AskAgain(pause)]);
     for pause in [Duration::ZERO, config.backoff_min, config.backoff_min] {
-        assert_eq!(peer.transition(Input::NotYet(StateCode::Initializing), at(now), &config), asked(pause));
+        assert_eq!(peer.transition(Input::NotYet(INITIALIZING), at(now), &config), asked(pause));
     }
 }

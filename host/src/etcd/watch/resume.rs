@@ -12,6 +12,9 @@
 //! * Where etcd has thrown away what would come next, it is listed again: the user computes the difference.
 //! * A watch that is silent is asked for a sign of life. After a break it is asked at once, so that an etcd that has come
 //!   back without its data is noticed.
+//! * A member first tells what happened before a watch was opened; those before 3.4.25 and 3.5.8 may answer for progress
+//!   before that (etcd's issue 15220). While etcd is known to have come further than a stream's begin and nothing has been
+//!   told on it, such an answer counts only once the stream has been open for [`SETTLED_AFTER`].
 //! * Where etcd is another cluster than before, or its revision went backwards, nothing that was known holds: the next
 //!   list says so.
 
@@ -23,6 +26,9 @@ use super::{Change, Patience, Stored, Update};
 pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The last of these. No longer, so that one who comes back is seen within a second.
 pub const LAST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A member has told by then what happened before the watch was opened: it looks for such watches each tenth of a second.
+pub const SETTLED_AFTER: Duration = Duration::from_millis(250);
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,6 +307,12 @@ impl Resume {
         if answer.changes.is_empty() {
             // A member that lags behind proves nothing; whether etcd has gone backwards, a read of the revision tells.
             if answer.revision + 1 < next {
+                return None;
+            }
+            let settled_at = watching.opened + SETTLED_AFTER;
+            let further = self.known.is_some_and(|known| known.revision >= next);
+            if watching.next == watching.from && further && at.now < settled_at {
+                (watching.asked, watching.ask_at) = (Asked::Nothing, settled_at);
                 return None;
             }
             watching.heard(at.now, self.patience);

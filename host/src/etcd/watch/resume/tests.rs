@@ -228,6 +228,37 @@ fn after_a_break_etcd_is_asked_at_once() {
     assert_eq!(bench.step(), Step::ReadRevision { within: PATIENCE.answer_within });
 }
 
+/// Members before 3.4.25 and 3.5.8 answer for progress before they have told what happened during the break.
+#[test]
+fn progress_may_be_told_before_what_happened_during_a_break() {
+    let progress = || Answer { revision: 15, ..Answer::default() };
+    let read = Step::ReadRevision { within: PATIENCE.answer_within };
+    let asked_after_a_break = || {
+        let mut bench = Bench::watching();
+        bench.lose_the_stream();
+        bench.open(11);
+        assert_eq!(bench.step(), read);
+        assert_eq!(bench.take(Came::Revision { revision: 15, cluster_id: BLUE }), None);
+        assert_eq!(bench.step(), Step::AskProgress);
+        bench.take(Came::Asked);
+        assert_eq!(bench.answer(progress()), None, "it proves nothing yet");
+        let until = bench.now + SETTLED_AFTER;
+        assert_eq!(bench.step(), Step::Listen { until });
+        bench
+    };
+    assert_eq!(asked_after_a_break().delete_at(12), changes(&[12]));
+
+    // Nothing of what happened was of these keys.
+    let mut bench = asked_after_a_break();
+    bench.now += SETTLED_AFTER;
+    assert_eq!(bench.take(Came::Silence), None);
+    assert_eq!(bench.step(), read);
+    bench.take(Came::Revision { revision: 15, cluster_id: BLUE });
+    assert_eq!(bench.step(), Step::AskProgress);
+    bench.take(Came::Asked);
+    assert_eq!(bench.answer(progress()), Some(Update::Fresh));
+}
+
 #[test]
 fn an_etcd_that_lost_its_data_is_listed_anew() {
     for (revision, cluster_id) in [(9, BLUE), (50, 8)] {
