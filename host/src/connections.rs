@@ -9,7 +9,7 @@
 //! * `dial`, `link`, `pool`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in
 //!   passing.
 //! * `local`: the way to a peer in this very host.
-//! * `dependency`, `events`: what a driver publishes: the peers now, and each change.
+//! * `dependency`, `events`: what a driver publishes: the peers now, and each change. `ranks`: who of them is called next.
 //! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
 
 mod body;
@@ -27,6 +27,7 @@ mod overview;
 pub mod peer;
 mod places;
 mod pool;
+mod ranks;
 mod refusal;
 
 use std::collections::BTreeMap;

@@ -12,6 +12,7 @@ mod etcd;
 mod fence;
 mod gate;
 mod metadata;
+mod notices;
 mod outage;
 mod panics;
 mod recovery;

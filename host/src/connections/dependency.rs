@@ -2,7 +2,7 @@
 //!
 //! The driver alone writes. A reader never waits for another and never holds the driver up.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use super::events::Events;
 use super::frames::Traffic;
 use super::link::{Link, Way};
 use super::peer::{Departure, LinkState, PeerState, Says};
+use super::ranks::{Rank, Ranks};
 use crate::cluster::{PeerSessionEntry, PeerTable};
 
 /// A followed role.
@@ -28,8 +29,8 @@ pub(super) struct Followed {
     /// Locked while a view and its events are published, so that a listener that begins sees each change exactly once:
     /// in its first table, or as an event.
     events: Mutex<Events>,
-    /// Counts the calls to a node role, to take its peers in turn.
-    turn: AtomicUsize,
+    /// The id of the node that was called last, to take them in turn.
+    turn: AtomicI64,
 }
 
 /// A role's peers as they are at one moment.
@@ -41,6 +42,8 @@ pub(super) struct RoleView {
     pub source: watch::Receiver<Arc<PeerTable>>,
     /// All peers that are in the table.
     pub peers: PeerViews,
+    /// Who of them is called next.
+    pub ranks: Ranks,
     /// Those that have gone lately.
     pub gone: PeersGone,
 }
@@ -105,12 +108,13 @@ impl Followed {
     /// A role of which nothing is known yet.
     pub fn new(role: Role, source: watch::Receiver<Arc<PeerTable>>) -> Self {
         let table = Arc::new(PeerTable::unknown(role.clone()));
-        let view = RoleView { table, source, peers: PeerViews::new_sync(), gone: PeersGone::new_sync() };
+        let (peers, gone) = (PeerViews::new_sync(), PeersGone::new_sync());
+        let view = RoleView { table, source, peers, ranks: Ranks::default(), gone };
         Self {
             role,
             view: watch::Sender::new(Arc::new(view)),
             events: Mutex::new(Events::new()),
-            turn: AtomicUsize::new(0),
+            turn: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -144,10 +148,16 @@ impl Followed {
     pub fn choose(&self, view: &RoleView, kind: Kind) -> Option<Arc<PeerView>> {
         match kind {
             Kind::Coordinator => view.active().cloned(),
-            Kind::Node => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                view.in_turn(turn).cloned()
-            }
+            Kind::Node => loop {
+                let before = self.turn.load(Ordering::Relaxed);
+                let peer = view.next_after(ServerId(before))?;
+                // Another call may have taken this one meanwhile: it is the next one's turn.
+                let taken =
+                    self.turn.compare_exchange(before, peer.entry.server_id().0, Ordering::Relaxed, Ordering::Relaxed);
+                if taken.is_ok() {
+                    return Some(Arc::clone(peer));
+                }
+            },
         }
     }
 }
@@ -165,25 +175,14 @@ impl RoleView {
 
     /// The active holder of a coordinator role.
     pub fn active(&self) -> Option<&Arc<PeerView>> {
-        let holders = || self.peers.values().filter(|peer| !peer.entry.standby);
-        holders().find(|peer| peer.entry.record.exclusive).or_else(|| holders().next())
+        let holder = self.ranks.holder().and_then(|server_id| self.peers.get(&server_id));
+        holder.or_else(|| self.peers.values().find(|peer| !peer.entry.standby))
     }
 
-    /// The peer of a node role whose turn it is: of those that can be called; else of those that still can, though they
-    /// are stopping; else the one that is nearest to it.
-    fn in_turn(&self, turn: usize) -> Option<&Arc<PeerView>> {
-        let rank = |peer: &Arc<PeerView>| match (peer.state.session.kind(), &peer.state.link) {
-            (PeerSession::Live, LinkState::Ready { .. }) => 0,
-            (PeerSession::Stopping, LinkState::Ready { .. }) => 1,
-            (PeerSession::Live, LinkState::Draining { .. }) => 2,
-            (_, LinkState::Connecting { .. } | LinkState::Refusing { .. }) => 3,
-            (_, LinkState::Retrying { .. }) => 4,
-            _ => 5,
-        };
-        let serving = || self.peers.values().filter(|peer| !peer.entry.standby);
-        let best = serving().map(rank).min()?;
-        let candidates: Vec<_> = serving().filter(|peer| rank(peer) == best).collect();
-        candidates.get(turn % candidates.len()).copied()
+    /// The node whose turn it is after this one: of those that can be called; else of those that still can, though they are
+    /// stopping; else the one that is nearest to it.
+    fn next_after(&self, before: ServerId) -> Option<&Arc<PeerView>> {
+        self.peers.get(&self.ranks.next_after(before)?)
     }
 
     /// All peers, for a component.
@@ -198,6 +197,11 @@ impl PeerView {
         self.state.session.kind() == PeerSession::Live
             && matches!(self.state.link, LinkState::Ready { .. })
             && !self.entry.standby
+    }
+
+    /// How near it is to being called; none for one in standby, which never is.
+    pub fn rank(&self) -> Option<Rank> {
+        (!self.entry.standby).then(|| Rank::of(&self.state))
     }
 
     /// Has it said that it will stop?

@@ -23,6 +23,7 @@ use super::link::{Ended, Link, Way};
 use super::local::LocalHost;
 use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Says, Session, Standing, Told};
 use super::places::Places;
+use super::ranks::Ranks;
 use crate::cluster::{PeerSessionEntry, PeerTable};
 use crate::tls::Security;
 
@@ -73,6 +74,7 @@ pub(super) struct Driver {
     places: Places,
     /// What was published, and is changed where peers have changed.
     views: PeerViews,
+    ranks: Ranks,
     /// When peers are due; each is in here at most once.
     timers: BTreeSet<(Instant, ServerId)>,
     incarnations: Incarnation,
@@ -158,6 +160,7 @@ impl Driver {
             gone: PeersGone::new_sync(),
             places: Places::default(),
             views: PeerViews::new_sync(),
+            ranks: Ranks::default(),
             timers: BTreeSet::new(),
             incarnations: 0,
             refusals: mpsc::channel(REFUSALS),
@@ -426,18 +429,21 @@ impl Driver {
     fn publish(&mut self) {
         for server_id in std::mem::take(&mut self.hands.dirty) {
             let Some(peer) = self.peers.get_mut(&server_id) else {
+                self.ranks.take(server_id, self.views.get(&server_id).map(AsRef::as_ref), None);
                 self.views.remove_mut(&server_id);
                 continue;
             };
-            self.views.insert_mut(server_id, Arc::new(peer.view()));
+            let view = peer.view();
+            self.ranks.take(server_id, self.views.get(&server_id).map(AsRef::as_ref), Some(&view));
+            self.views.insert_mut(server_id, Arc::new(view));
             let due = peer.state.due();
             if let Some(before) = std::mem::replace(&mut peer.timer, due) {
                 self.timers.remove(&(before, server_id));
             }
             self.timers.extend(due.map(|due| (due, server_id)));
         }
-        let (peers, gone) = (self.views.clone(), self.gone.clone());
-        let view = RoleView { table: Arc::clone(&self.current), source: self.table.clone(), peers, gone };
+        let (peers, ranks, gone) = (self.views.clone(), self.ranks.clone(), self.gone.clone());
+        let view = RoleView { table: Arc::clone(&self.current), source: self.table.clone(), peers, ranks, gone };
         self.followed.publish(view, std::mem::take(&mut self.hands.changes));
         // Whoever is cut looks at the view next: by now it says that the peer has gone.
         for cut in self.hands.cuts.drain(..) {
