@@ -6,7 +6,8 @@
 //! its clients, `admin` reads its overview.
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
-//! * `dial`, `link`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in passing.
+//! * `dial`, `link`, `pool`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in
+//!   passing.
 //! * `local`: the way to a peer in this very host.
 //! * `dependency`, `events`: what a driver publishes: the peers now, and each change. `ranks`: who of them is called next.
 //! * `client`, `call`, `refusal`: a call: the truth table, waiting, deadlines, sending again; `tape`, `body`: its two
@@ -27,6 +28,7 @@ mod local;
 mod overview;
 pub mod peer;
 mod places;
+mod pool;
 mod ranks;
 mod refusal;
 mod tape;

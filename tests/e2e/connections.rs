@@ -2,9 +2,11 @@
 
 pub(crate) mod fake;
 mod local;
+mod pool;
 mod refusing;
 mod replay;
 mod rolling;
+mod silent;
 mod stale;
 mod stop;
 mod suspects;

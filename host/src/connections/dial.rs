@@ -22,6 +22,7 @@ use super::frames::Traffic;
 use super::link::{Link, LinkEnd, SendFailure};
 use super::local::LocalCalls;
 use super::peer::Standing;
+use super::pool;
 use super::refusal::bounded;
 use crate::wire::v1::host_client::HostClient;
 use crate::wire::v1::{GetIdentityRequest, GetIdentityResponse};
@@ -117,6 +118,32 @@ pub async fn dial(
         }
     };
     outcome.unwrap_or_else(|_| Dialled::Failed(format!("it did not prove itself within {limit:?}")))
+}
+
+/// How a link that is ready comes by further connections: each is proved as the first was.
+pub fn further(
+    address: String,
+    expected: Expected,
+    close: CancellationToken,
+    surroundings: Surroundings,
+    traffic: Arc<Traffic>,
+) -> pool::Dial {
+    Box::new(move || {
+        let (place, limit) = (Place::Address(address.clone()), surroundings.config.connect_timeout);
+        let close = close.child_token();
+        let attempt = dial(place, expected.clone(), close, limit, surroundings.clone(), Arc::clone(&traffic));
+        Box::pin(async move {
+            match attempt.await {
+                // How its role stands is the link's business: who it is was proved.
+                Dialled::Answered { opened, .. } => {
+                    let parts = opened.link.first().zip(opened.end.into_first());
+                    opened.abandoned.disarm();
+                    parts.ok_or_else(|| "it ended at once".to_owned())
+                }
+                Dialled::Mismatch(error) | Dialled::TlsFailed(error) | Dialled::Failed(error) => Err(error),
+            }
+        })
+    })
 }
 
 /// Asks again over a link that is there; the peer may hold its answer until its role is to be called.

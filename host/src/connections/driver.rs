@@ -466,7 +466,12 @@ impl Hands {
     fn decide(&mut self, peer: &mut Tracked, input: Input) -> Vec<Action> {
         self.dirty.insert(peer.entry.server_id());
         match peer.state.transition(input, Moment::now(), &self.surroundings.config) {
-            Ok(actions) => actions,
+            Ok(actions) => {
+                if let (LinkState::Draining { .. }, Some(link)) = (&peer.state.link, &peer.link) {
+                    link.retire();
+                }
+                actions
+            }
             Err(refused) => {
                 tracing::debug!(peer = peer.entry.record.server_id, "{refused}");
                 Vec::new()
@@ -481,7 +486,9 @@ impl Hands {
             Action::Ask => self.ask(peer),
             Action::StopDialling => peer.stop_dialling(),
             Action::DropLink => {
-                peer.link = None;
+                if let Some(link) = peer.link.take() {
+                    link.retire();
+                }
                 self.dirty.insert(peer.entry.server_id());
             }
             Action::Probe => self.probe(peer),
@@ -596,6 +603,13 @@ impl Hands {
     fn adopt(&mut self, peer: &mut Tracked, opened: Opened) {
         let Opened { link, mut end, abandoned } = opened;
         abandoned.disarm();
+        let config = Arc::clone(&self.surroundings.config);
+        if config.per_peer > 1 {
+            let (address, close) = (peer.entry.record.address.clone(), peer.shared.cut.clone());
+            let (surroundings, traffic) = (self.surroundings.clone(), Arc::clone(&peer.shared.traffic));
+            let further = dial::further(address, self.expected(peer), close, surroundings, traffic);
+            end.grow(config.per_peer, further, config);
+        }
         peer.link = Some(link);
         peer.link_number += 1;
         let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.link_number);

@@ -1,4 +1,4 @@
-//! One way to a peer: an HTTP/2 connection that is owned here, with all of its tasks; or, to a peer in this very host, none.
+//! One way to a peer: HTTP/2 connections that are owned here, with all of their tasks; or, to a peer in this very host, none.
 //!
 //! The seam of the transport: everything above it sends a request and learns when the link is going away or broken. It
 //! never connects again by itself; the driver makes a new link.
@@ -22,6 +22,7 @@ use super::ConnectionsConfig;
 use super::connection::{Connection, ConnectionEnd, OpenError};
 use super::frames::Traffic;
 use super::local::{self, BrokenOff, LocalBody, LocalCalls, Unanswered};
+use super::pool::{self, Member, Pool, PoolEnd};
 use crate::tls::Security;
 use crate::tls::fault::TlsFault;
 
@@ -31,7 +32,7 @@ pub struct Link {
 }
 
 enum Inner {
-    Http2(Connection),
+    Http2(Pool),
     Local { calls: LocalCalls, close: CancellationToken },
 }
 
@@ -59,7 +60,7 @@ impl Way {
 pub struct LinkEnd(LinkEndInner);
 
 enum LinkEndInner {
-    Http2(ConnectionEnd),
+    Http2(Box<PoolEnd>),
     /// It ends when it is closed, and not before.
     Local(CancellationToken),
 }
@@ -118,8 +119,8 @@ impl Link {
         security: &Security,
         traffic: Arc<Traffic>,
     ) -> Result<(Self, LinkEnd), OpenError> {
-        let (connection, end) = Connection::open(address, role, close, config, security, traffic).await?;
-        Ok((Self { inner: Inner::Http2(connection) }, LinkEnd(LinkEndInner::Http2(end))))
+        let (pool, end) = Pool::new(Connection::open(address, role, close, config, security, traffic).await?);
+        Ok((Self { inner: Inner::Http2(pool) }, LinkEnd(LinkEndInner::Http2(Box::new(end)))))
     }
 
     /// A link to this very host. Its calls end when `close` is cancelled.
@@ -142,7 +143,7 @@ impl Link {
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<LinkBody>, SendFailure>> + Send + use<> {
         match &self.inner {
-            Inner::Http2(connection) => futures_util::future::Either::Left(connection.send(request)),
+            Inner::Http2(pool) => futures_util::future::Either::Left(pool.send(request)),
             Inner::Local { calls, close } => {
                 let answer = local::call(calls, close, request);
                 futures_util::future::Either::Right(async move {
@@ -154,10 +155,40 @@ impl Link {
     }
 }
 
+impl Link {
+    /// How many connections take its calls now; none to this very host.
+    pub fn connections(&self) -> usize {
+        match &self.inner {
+            Inner::Http2(pool) => pool.size(),
+            Inner::Local { .. } => 0,
+        }
+    }
+
+    /// Makes no more connections, as it is going away; those that are there stay.
+    pub fn retire(&self) {
+        if let Inner::Http2(pool) = &self.inner {
+            pool.retire();
+        }
+    }
+
+    /// Its first connection, for another link.
+    pub(super) fn first(&self) -> Option<Connection> {
+        match &self.inner {
+            Inner::Http2(pool) => pool.first(),
+            Inner::Local { .. } => None,
+        }
+    }
+}
+
 /// What comes back over a link.
 pub enum LinkBody {
     /// Over HTTP/2.
-    Http2(Incoming),
+    Http2 {
+        /// The answer.
+        body: Incoming,
+        /// The connection on which it counts as running until it is dropped.
+        _on: Arc<Member>,
+    },
     /// From this very host.
     Local(LocalBody),
 }
@@ -171,7 +202,7 @@ impl http_body::Body for LinkBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, LinkError>>> {
         match &mut *self {
-            Self::Http2(body) => Pin::new(body).poll_frame(context).map_err(LinkError::from),
+            Self::Http2 { body, .. } => Pin::new(body).poll_frame(context).map_err(LinkError::from),
             Self::Local(body) => body.poll_next(context).map_err(|broken| match broken {
                 BrokenOff::Status(status) => LinkError::Call(status),
                 BrokenOff::Unanswered(unanswered) => unanswered.into(),
@@ -181,14 +212,14 @@ impl http_body::Body for LinkBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http2(body) => body.is_end_stream(),
+            Self::Http2 { body, .. } => body.is_end_stream(),
             Self::Local(body) => body.is_end(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http2(body) => body.size_hint(),
+            Self::Http2 { body, .. } => body.size_hint(),
             Self::Local(_) => SizeHint::default(),
         }
     }
@@ -234,6 +265,21 @@ impl LinkEnd {
     pub fn fault(&self) -> Option<TlsFault> {
         match &self.0 {
             LinkEndInner::Http2(end) => end.fault(),
+            LinkEndInner::Local(_) => None,
+        }
+    }
+
+    /// Lets the link have so many connections, which are made as it says.
+    pub(super) fn grow(&mut self, size: usize, dial: pool::Dial, config: Arc<ConnectionsConfig>) {
+        if let LinkEndInner::Http2(end) = &mut self.0 {
+            end.grow(size, dial, config);
+        }
+    }
+
+    /// Its first connection's.
+    pub(super) fn into_first(self) -> Option<ConnectionEnd> {
+        match self.0 {
+            LinkEndInner::Http2(end) => Some(end.into_first()),
             LinkEndInner::Local(_) => None,
         }
     }
