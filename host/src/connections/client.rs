@@ -27,6 +27,7 @@ use super::link::{Link, LinkError, SendFailure};
 use super::peer::Says;
 use super::refusal::{About, Verdict, bounded, own_refusal, verdict};
 use super::{ConnectionManager, ConnectionsConfig};
+use crate::metrics::Calls;
 use crate::wire::{self, Addressee};
 
 /// For so long every call waits for a new link while the old one goes away.
@@ -39,6 +40,8 @@ pub struct Client {
     caller: Role,
     target: Arc<Target>,
     stopped: CancellationToken,
+    /// What is counted of its calls.
+    calls: Arc<Calls>,
 }
 
 /// A role that a component declared, as its calls see it.
@@ -62,7 +65,8 @@ struct Call {
 
 impl Client {
     pub(super) fn new(manager: ConnectionManager, caller: Role, target: Target) -> Self {
-        Self { manager, caller, target: Arc::new(target), stopped: CancellationToken::new() }
+        let calls = Arc::clone(&manager.measured().of(target.role()).calls);
+        Self { manager, caller, target: Arc::new(target), stopped: CancellationToken::new(), calls }
     }
 
     /// Whom it calls.
@@ -80,7 +84,8 @@ impl Client {
     }
 
     async fn run(self, request: Request<Body>) -> Response<Body> {
-        self.answer(request).await.unwrap_or_else(Status::into_http)
+        let measured = self.calls.begin(request.uri().path());
+        measured.answer(self.answer(request).await.unwrap_or_else(Status::into_http))
     }
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Status> {
@@ -153,6 +158,7 @@ impl Call {
                 },
             };
             let Some(until) = until else { return Err(refusal.into_status()) };
+            let _waiting = self.client.calls.wait();
             tokio::select! {
                 biased;
                 status = &mut stopped => return Err(status),

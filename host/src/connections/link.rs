@@ -22,6 +22,7 @@ use super::ConnectionsConfig;
 use super::connection::{Connection, ConnectionEnd, OpenError};
 use super::frames::Traffic;
 use super::local::{self, BrokenOff, LocalBody, LocalCalls, Unanswered};
+use crate::metrics::Disconnect;
 use crate::tls::Security;
 use crate::tls::fault::TlsFault;
 
@@ -69,8 +70,8 @@ enum LinkEndInner {
 pub enum Ended {
     /// GOAWAY: it takes no new calls, and running ones go on.
     GoingAway,
-    /// It is broken, and no call runs on it.
-    Lost(String),
+    /// It is broken, and no call runs on it: why, for people and for the metrics.
+    Lost(String, Disconnect),
 }
 
 /// A call that a link did not answer.
@@ -246,7 +247,7 @@ impl LinkEnd {
             LinkEndInner::Http2(end) => end.ended().await,
             LinkEndInner::Local(close) => {
                 close.cancelled().await;
-                Ended::Lost("the link has been closed".to_owned())
+                Ended::Lost("the link has been closed".to_owned(), Disconnect::Shutdown)
             }
         }
     }
