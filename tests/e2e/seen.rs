@@ -1,6 +1,7 @@
 //! What people see of a host's connections, against what was done to it.
 
 mod metrics;
+mod table;
 
 use probe_plugin::v1::CallKind;
 use serde_json::{Value, json};
