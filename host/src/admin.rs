@@ -1,10 +1,12 @@
-//! The read-only answers over HTTP: how each component and each link stands.
+//! The read-only answers over HTTP: how each component and each link stands, and what happens to them.
 //!
 //! Over TCP on a loopback address they are there from the very beginning of the process, for programs of this machine; once
 //! the host has its id, over a Unix socket too, for its own user alone ([`Socket`]). Nothing here changes anything. What is
 //! shown comes from a [`View`].
 
 mod answers;
+mod events;
+mod feed;
 mod guard;
 mod socket;
 mod view;
@@ -23,8 +25,11 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use answers::Answers;
+
+pub use feed::Feed;
 pub use socket::{Socket, SocketError};
-pub use view::{ComponentView, MissingDependency, PluginView, StepName, StepView, View};
+pub use view::{ComponentView, MissingDependency, Past, PluginView, StepName, StepView, View};
 
 /// How long running answers may take once the listener stops. They are made from memory, so only a client that does not
 /// read holds one up.
@@ -68,7 +73,8 @@ impl AdminConfig {
 ///
 /// Dropped, it ends all its connections at once.
 pub async fn run(listener: TcpListener, view: Arc<dyn View>, shutdown: CancellationToken) -> std::io::Result<()> {
-    let router = answers::guarded(answers::router(view), listener.local_addr()?);
+    let router =
+        answers::guarded(answers::router(Answers { view, shutdown: shutdown.clone() }), listener.local_addr()?);
     accept(listener, router, shutdown).await;
     Ok(())
 }
@@ -80,7 +86,7 @@ pub async fn run(listener: TcpListener, view: Arc<dyn View>, shutdown: Cancellat
 /// As [`run`].
 pub async fn run_socket(socket: Socket, view: Arc<dyn View>, shutdown: CancellationToken) {
     let (listener, _file) = socket.into_parts();
-    accept(listener, answers::router(view), shutdown).await;
+    accept(listener, answers::router(Answers { view, shutdown: shutdown.clone() }), shutdown).await;
 }
 
 async fn accept<L: Listener>(mut listener: L, router: axum::Router, shutdown: CancellationToken) {

@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod check;
+pub mod connections;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ Examples:
       the same, and what each member of etcd answers: refused, TLS, authentication, no leader
   componenthost call rootcoord ShowCollections
       call a method of the RootCoord that is registered in etcd
+  componenthost connections querycoord --watch
+      show what the running QueryCoord depends on: peers, sessions, links, last errors
 
 Exit codes: 0 done, 1 refused or failed, 64 wrong command line or configuration.
 Every key of the configuration is in config/reference.toml.";
@@ -46,6 +49,8 @@ pub enum Command {
     Check(check::CheckArguments),
     /// Call a method of a component.
     Call(Box<call::CallArguments>),
+    /// Show the connections of a running host.
+    Connections(connections::ConnectionsArguments),
 }
 
 /// Runs the components that a configuration names, and lets other hosts find and call them.
@@ -69,6 +74,7 @@ struct Arguments {
 enum Verb {
     Check(check::CheckArguments),
     Call(Box<call::CallArguments>),
+    Connections(connections::ConnectionsArguments),
 }
 
 /// Understands a command line, the program's name first.
@@ -81,6 +87,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
     Ok(match (arguments.verb, arguments.config) {
         (Some(Verb::Check(arguments)), _) => Command::Check(arguments),
         (Some(Verb::Call(arguments)), _) => Command::Call(arguments),
+        (Some(Verb::Connections(arguments)), _) => Command::Connections(arguments),
         (None, Some(config)) => Command::Run { config },
         (None, None) => unreachable!("clap asks for one of both"),
     })
@@ -137,6 +144,8 @@ mod tests {
             ("componenthost call querycoord Search --timeout soon", 64),
             ("componenthost --help", 0),
             ("componenthost call --help", 0),
+            ("componenthost connections --help", 0),
+            ("componenthost connections --server-id x", 64),
             ("componenthost --version", 0),
         ] {
             let error = parsed(line).expect_err(line);

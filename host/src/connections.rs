@@ -9,7 +9,8 @@
 //! * `dial`, `link`, `pool`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in
 //!   passing.
 //! * `local`: the way to a peer in this very host.
-//! * `dependency`, `events`: what a driver publishes: the peers now, and each change. `ranks`: who of them is called next.
+//! * `dependency`, `events`, `history`: what a driver publishes: the peers now, each change, and the last ones. `ranks`: who
+//!   of them is called next.
 //! * `client`, `call`, `refusal`: a call: the truth table, waiting, deadlines, sending again; `tape`, `body`: its two
 //!   bodies, and how it is cut.
 
@@ -23,6 +24,7 @@ mod dial;
 mod driver;
 mod events;
 mod frames;
+mod history;
 mod link;
 mod local;
 mod overview;
@@ -41,13 +43,14 @@ use plugin_api::descriptor::{Dependency, WaitPolicy};
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::peers::Peer;
 use plugin_api::refusal::{Reason, Refusal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::client::Client;
 pub use self::config::{ConnectionsConfig, RequireIdentity};
-pub use self::events::{PastEvent, PeerEvents};
+pub use self::events::PeerEvents;
+pub use self::history::PastEvent;
 pub use self::link::Way;
 pub use self::local::{LocalCalls, LocalHost};
 pub use self::overview::{CallerView, DependencyView, Missing, PeerOverview};
@@ -57,7 +60,11 @@ use self::dependency::{Followed, RoleView};
 use self::driver::{Driver, Surroundings};
 use self::refusal::{About, Verdict, verdict};
 use crate::cluster::PeerTable;
+use crate::metrics::ByRole;
 use crate::tls::Security;
+
+/// How many events of all roles [`ConnectionManager::news`] keeps for whoever is behind.
+const NEWS_KEPT: usize = 1024;
 
 /// What code sets of the connections.
 #[derive(Clone, Debug)]
@@ -86,6 +93,9 @@ struct Inner {
     /// Cancelled when the host stops; each declared dependency's token is a child of it.
     stop: CancellationToken,
     drivers: TaskTracker,
+    news: broadcast::Sender<Arc<PastEvent>>,
+    /// Of the roles that are called, also of those that are not depended on any more.
+    measured: ByRole,
     roles: RwLock<Roles>,
 }
 
@@ -119,6 +129,8 @@ impl ConnectionManager {
             surroundings,
             stop: CancellationToken::new(),
             drivers: TaskTracker::new(),
+            news: broadcast::Sender::new(NEWS_KEPT),
+            measured: ByRole::default(),
             roles: RwLock::new(Roles::default()),
         };
         Self { inner: Arc::new(inner) }
@@ -225,8 +237,28 @@ impl ConnectionManager {
         }
     }
 
+    /// What is counted of the calls to each role, and of the links to its peers.
+    pub fn measured(&self) -> ByRole {
+        self.inner.measured.clone()
+    }
+
+    /// What happens to the peers of any role from now on, as people are told of it. Whoever is slow is told how much was
+    /// missed.
+    pub fn news(&self) -> broadcast::Receiver<Arc<PastEvent>> {
+        self.inner.news.subscribe()
+    }
+
     /// What people can see: each role that is depended on, its peers, and the last events.
     pub fn view(&self) -> Vec<DependencyView> {
+        self.describe(true)
+    }
+
+    /// The same without the events, which are by far the most of it.
+    pub fn view_without_past(&self) -> Vec<DependencyView> {
+        self.describe(false)
+    }
+
+    fn describe(&self, past: bool) -> Vec<DependencyView> {
         let roles = self.read();
         let callers = |role: &Role| {
             let of_role = roles.declared.iter().filter(|((_, other), _)| other == role);
@@ -240,7 +272,7 @@ impl ConnectionManager {
         roles
             .followed
             .values()
-            .map(|known| DependencyView::of(&known.followed, callers(&known.followed.role)))
+            .map(|known| DependencyView::of(&known.followed, callers(&known.followed.role), past))
             .collect()
     }
 
@@ -263,7 +295,8 @@ impl ConnectionManager {
     }
 
     fn follow(&self, role: Role, table: watch::Receiver<Arc<PeerTable>>) -> FollowedRole {
-        let followed = Arc::new(Followed::new(role, table.clone()));
+        let followed =
+            Arc::new(Followed::new(role.clone(), table.clone(), self.inner.news.clone(), self.measured().of(&role)));
         // Not a child of the host's token: calls must see the stop of their dependency before the cut of their peer.
         let stop = CancellationToken::new();
         let (tables, replaced) = mpsc::unbounded_channel();

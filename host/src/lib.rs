@@ -8,6 +8,7 @@
 //!   clients over those. [`metadata`]: what a component keeps in etcd.
 //! * [`plugin`]: from a file to a live component. [`serve`]: the listener, and the way of a call to a component.
 //! * [`admin`], [`cli`], [`config`], [`telemetry`]: what people see and say.
+//! * [`cluster`], [`etcd`], [`lifecycle`], [`metrics`], [`trouble`], [`wire`]: words that the parts share.
 //! * [`cluster`], [`etcd`], [`lifecycle`], [`tls`], [`trouble`], [`wire`]: what the parts share.
 
 pub mod admin;
@@ -19,6 +20,7 @@ pub mod discovery;
 pub mod etcd;
 pub mod lifecycle;
 pub mod metadata;
+pub mod metrics;
 pub mod plugin;
 pub mod program;
 pub mod serve;

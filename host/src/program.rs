@@ -49,6 +49,15 @@ pub fn run(linked: &[Plugin]) -> ExitCode {
                     ExitCode::from(error.exit_code())
                 }
             },
+            Command::Connections(arguments) => {
+                match cli::connections::connections(&arguments, &mut std::io::stdout()).await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(error) => {
+                        cli::report(&mut std::io::stderr(), &error);
+                        ExitCode::from(error.exit_code())
+                    }
+                }
+            }
         }
     });
     // Work of a plugin that hangs must not keep the process.

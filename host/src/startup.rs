@@ -4,8 +4,10 @@
 //! the step before returned, so that a wrong order does not compile.
 
 mod failed;
+mod gather;
 pub mod host;
 mod ids;
+mod news;
 mod parts;
 pub mod prepare;
 mod register;

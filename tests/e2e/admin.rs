@@ -1,11 +1,14 @@
 //! The read-only answers over HTTP, asked with plain requests.
 
+mod events;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use componenthost::admin::{self, ComponentView, MissingDependency, PluginView, StepName, View};
+use componenthost::admin::{self, ComponentView, Feed, MissingDependency, Past, PluginView, StepName, View};
+use componenthost::metrics::Family;
 use plugin_api::descriptor::Kind;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::state::StateCode;
@@ -18,15 +21,24 @@ use tokio_util::sync::CancellationToken;
 
 /// What the fake host shows; a test turns it as it likes.
 #[derive(Default)]
-struct Shown(Mutex<Vec<ComponentView>>);
+struct Shown(Mutex<Vec<ComponentView>>, Feed);
 
 impl View for Shown {
     fn components(&self) -> Vec<ComponentView> {
         self.0.lock().expect("no test panics with it").clone()
     }
 
-    fn connections(&self) -> Value {
-        json!({ "dependencies": [{ "role": "rootcoord" }] })
+    fn connections(&self, past: Past) -> Value {
+        let events = if past == Past::With { json!([{ "event": "online" }]) } else { json!([]) };
+        json!({ "dependencies": [{ "role": "rootcoord", "events": events }] })
+    }
+
+    fn measured(&self) -> Vec<Family> {
+        Vec::new()
+    }
+
+    fn feed(&self) -> &Feed {
+        &self.1
     }
 }
 
@@ -41,7 +53,7 @@ impl Admin {
     async fn start(components: Vec<ComponentView>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let shown = Arc::new(Shown(Mutex::new(components)));
+        let shown = Arc::new(Shown(Mutex::new(components), Feed::new()));
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(admin::run(listener, shown.clone(), shutdown.clone()));
         Self { address, shown, shutdown, task }
@@ -153,7 +165,14 @@ async fn components_and_connections_are_json() {
     }
     let (status, none) = admin.json("/api/v1/components/rootcoord").await;
     assert_eq!((status, &none["roles"]), (404, &json!(["querycoord"])));
-    assert_eq!(admin.json("/api/v1/connections").await.1["dependencies"][0]["role"], "rootcoord");
+    for (query, events) in [("", 1), ("?events=true", 1), ("?events=false", 0)] {
+        let dependency = admin.json(&format!("/api/v1/connections{query}")).await.1["dependencies"][0].clone();
+        assert_eq!(
+            (&dependency["role"], dependency["events"].as_array().map(Vec::len)),
+            (&json!("rootcoord"), Some(events))
+        );
+    }
+    assert_eq!(admin.get("/api/v1/connections?event=false").await.0, 400);
     let (status, text) = admin.get("/nothing").await;
     assert!(status == 404 && text.contains("/api/v1/connections"), "{status} {text}");
 }

@@ -20,6 +20,7 @@ mod panics;
 mod recovery;
 mod scenarios;
 mod search;
+mod seen;
 mod session;
 mod simulation;
 mod standby;

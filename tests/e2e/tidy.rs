@@ -7,19 +7,20 @@ use std::path::{Path, PathBuf};
 const KNOWS: &[(&str, &[&str])] = &[
     ("cluster", &[]),
     ("lifecycle", &[]),
+    ("metrics", &[]),
     ("tls", &[]),
     ("trouble", &[]),
     ("wire", &[]),
     ("signals", &["cli"]),
     ("telemetry", &[]),
-    ("admin", &[]),
+    ("admin", &["metrics"]),
     ("etcd", &["cluster", "tls"]),
     ("session", &["cluster", "etcd", "trouble"]),
     ("discovery", &["cluster", "etcd", "trouble"]),
-    ("connections", &["cluster", "tls", "wire"]),
+    ("connections", &["cluster", "metrics", "tls", "wire"]),
     ("metadata", &["etcd", "session"]),
     ("plugin", &["connections", "metadata"]),
-    ("serve", &["lifecycle", "plugin", "tls", "wire"]),
+    ("serve", &["lifecycle", "metrics", "plugin", "tls", "wire"]),
 ];
 
 /// Where `unsafe` is allowed: the ABI's edge.

@@ -5,6 +5,7 @@
 //! * [`cluster`]: an etcd prefix of its own and the hosts in it; where a test begins
 //! * [`host`]: one host, what can be done to it and asked of it; [`config`] is its file, [`process`] one run of it
 //! * [`etcd`]: one server or a cluster of them, with TLS and users; [`proxy`] stands in front of each, [`port`] keeps its place
+//! * [`admin`], [`metrics`], [`log`]: what a host says over HTTP, and on its standard error
 //! * [`authority`]: certificates of hosts, for TLS between them
 //! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
 //! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
@@ -28,6 +29,7 @@ pub mod eventually;
 pub mod form;
 pub mod host;
 pub mod log;
+pub mod metrics;
 pub mod port;
 pub mod probe;
 pub mod process;

@@ -3,24 +3,43 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use http::header::ALLOW;
-use http::{Method, StatusCode};
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE};
+use http::{HeaderMap, Method, StatusCode};
+use serde::Deserialize;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
+use super::events::events;
 use super::guard;
-use super::view::View;
+use super::view::{Past, View};
+use crate::metrics::{Exposition, expose};
 
-const PATHS: &str = "/livez\n/healthz\n/readyz\n/api/v1/components\n/api/v1/components/{role}\n/api/v1/connections\n";
+const PATHS: &str = "\
+/livez
+/healthz
+/readyz
+/api/v1/components
+/api/v1/components/{role}
+/api/v1/connections[?events=false]
+/api/v1/events
+/metrics
+";
 
-type Answers = State<Arc<dyn View>>;
+/// What all answers are made of.
+#[derive(Clone)]
+pub(super) struct Answers {
+    pub view: Arc<dyn View>,
+    /// Ends the answers that have no end of their own.
+    pub shutdown: CancellationToken,
+}
 
 /// All routes.
-pub(super) fn router(view: Arc<dyn View>) -> Router {
+pub(super) fn router(answers: Answers) -> Router {
     Router::new()
         // The process answers, so it lives.
         .route("/livez", get(|| async { "ok\n" }))
@@ -29,8 +48,10 @@ pub(super) fn router(view: Arc<dyn View>) -> Router {
         .route("/api/v1/components", get(components))
         .route("/api/v1/components/{role}", get(component))
         .route("/api/v1/connections", get(connections))
+        .route("/api/v1/events", get(events))
+        .route("/metrics", get(metrics))
         .fallback(|| async { (StatusCode::NOT_FOUND, format!("there are:\n{PATHS}")) })
-        .with_state(view)
+        .with_state(answers)
         .layer(from_fn(only_reading))
 }
 
@@ -54,11 +75,11 @@ async fn only_reading(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-async fn healthz(State(view): Answers) -> Response {
+async fn healthz(State(Answers { view, .. }): State<Answers>) -> Response {
     verdict(view.components().iter().filter_map(|component| component.unhealthy()).collect())
 }
 
-async fn readyz(State(view): Answers) -> Response {
+async fn readyz(State(Answers { view, .. }): State<Answers>) -> Response {
     verdict(view.components().iter().flat_map(|component| component.unready()).collect())
 }
 
@@ -71,11 +92,11 @@ fn verdict(wrong: Vec<String>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, lines).into_response()
 }
 
-async fn components(State(view): Answers) -> Response {
+async fn components(State(Answers { view, .. }): State<Answers>) -> Response {
     Json(json!({ "components": view.components() })).into_response()
 }
 
-async fn component(State(view): Answers, Path(role): Path<String>) -> Response {
+async fn component(State(Answers { view, .. }): State<Answers>, Path(role): Path<String>) -> Response {
     let components = view.components();
     match components.iter().find(|component| component.role.as_str() == role) {
         Some(component) => Json(component).into_response(),
@@ -87,6 +108,27 @@ async fn component(State(view): Answers, Path(role): Path<String>) -> Response {
     }
 }
 
-async fn connections(State(view): Answers) -> Response {
-    Json(view.connections()).into_response()
+async fn metrics(State(Answers { view, .. }): State<Answers>, headers: HeaderMap) -> Response {
+    let accepted: Vec<&str> = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
+    match expose(view.measured(), &accepted.join(",")) {
+        Ok(Exposition { content_type, text }) => ([(CONTENT_TYPE, content_type)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+/// What is asked of the connections.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    /// With the last events of each peer.
+    #[serde(default = "yes")]
+    events: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+async fn connections(State(Answers { view, .. }): State<Answers>, Query(asked): Query<Asked>) -> Response {
+    Json(view.connections(if asked.events { Past::With } else { Past::Without })).into_response()
 }

@@ -1,4 +1,5 @@
-//! What the admin answers show: one [`ComponentView`] for each component, and the dependencies' table.
+//! What the admin answers show: one [`ComponentView`] for each component, the dependencies' table, and what happens to
+//! both.
 //!
 //! Who knows these things implements [`View`] (the composition root); this module only gives them a shape that tools can
 //! rely on. Fields are added, never renamed.
@@ -8,13 +9,31 @@ use plugin_api::identity::{Role, ServerId};
 use plugin_api::state::StateCode;
 use serde::{Deserialize, Serialize};
 
+use super::feed::Feed;
+use crate::metrics::Family;
+
 /// Where the answers come from. Each is made anew for each request, from watches: it must not block.
 pub trait View: Send + Sync + 'static {
     /// All components of this host.
     fn components(&self) -> Vec<ComponentView>;
 
     /// The dependencies of all components with their peers' sessions and links.
-    fn connections(&self) -> serde_json::Value;
+    fn connections(&self, past: Past) -> serde_json::Value;
+
+    /// All that is measured.
+    fn measured(&self) -> Vec<Family>;
+
+    /// What happens from now on, and the last that has happened.
+    fn feed(&self) -> &Feed;
+}
+
+/// Is what has happened to the peers shown as well?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Past {
+    /// How they stand, and their last events.
+    With,
+    /// How they stand.
+    Without,
 }
 
 /// One component as it stands.

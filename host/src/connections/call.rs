@@ -89,6 +89,7 @@ impl Call {
                 },
             };
             let Some(until) = until else { return refusals.answer(refusal) };
+            let _waiting = self.client.calls.wait();
             tokio::select! {
                 biased;
                 status = &mut stopped => return Err(status),

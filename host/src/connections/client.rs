@@ -22,6 +22,7 @@ use super::ConnectionManager;
 use super::call::Call;
 use super::dependency::Followed;
 use super::refusal::About;
+use crate::metrics::Calls;
 use crate::wire;
 
 /// A client for one target. Cheap to clone; clones are stopped together.
@@ -31,6 +32,8 @@ pub struct Client {
     caller: Role,
     pub(super) target: Arc<Target>,
     pub(super) stopped: CancellationToken,
+    /// What is counted of its calls.
+    pub(super) calls: Arc<Calls>,
 }
 
 /// A role that a component declared, as its calls see it.
@@ -46,7 +49,8 @@ pub(super) struct Declared {
 
 impl Client {
     pub(super) fn new(manager: ConnectionManager, caller: Role, target: Target) -> Self {
-        Self { manager, caller, target: Arc::new(target), stopped: CancellationToken::new() }
+        let calls = Arc::clone(&manager.measured().of(target.role()).calls);
+        Self { manager, caller, target: Arc::new(target), stopped: CancellationToken::new(), calls }
     }
 
     /// Whom it calls.
@@ -65,7 +69,8 @@ impl Client {
     }
 
     async fn run(self, request: Request<Body>) -> Response<Body> {
-        self.answer(request).await.unwrap_or_else(Status::into_http)
+        let measured = self.calls.begin(request.uri().path());
+        measured.answer(self.answer(request).await.unwrap_or_else(Status::into_http))
     }
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Status> {

@@ -1,6 +1,7 @@
 //! One HTTP/2 connection to a peer, that is owned here with all of its tasks.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tonic::body::Body;
 use super::ConnectionsConfig;
 use super::frames::{Traffic, Watched};
 use super::link::{Ended, SendFailure};
+use crate::metrics::Disconnect;
 use crate::tls::Security;
 use crate::tls::connect::{ConnectError, connect};
 use crate::tls::fault::TlsFault;
@@ -175,8 +177,8 @@ impl ConnectionEnd {
             result = dispatch => {
                 self.dispatch = None;
                 match result {
-                    Err(error) => Ended::Lost(chain(&error)),
-                    Ok(()) => Ended::Lost("the peer has closed the connection".to_owned()),
+                    Err(error) => Ended::Lost(chain(&error), disconnect(&error)),
+                    Ok(()) => Ended::Lost("the peer has closed the connection".to_owned(), Disconnect::Unknown),
                 }
             }
             () = self.going_away.cancelled() => {
@@ -188,6 +190,28 @@ impl ConnectionEnd {
             }
         }
     }
+}
+
+/// Which of gRPC's reasons a connection's error is.
+fn disconnect(error: &hyper::Error) -> Disconnect {
+    // Its keepalive was not answered.
+    if error.is_timeout() {
+        return Disconnect::TimedOut;
+    }
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        let of_h2 = cause.downcast_ref::<h2::Error>().and_then(h2::Error::get_io);
+        if let Some(error) = of_h2.or_else(|| cause.downcast_ref::<std::io::Error>()) {
+            return match error.kind() {
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => Disconnect::Reset,
+                ErrorKind::TimedOut => Disconnect::TimedOut,
+                ErrorKind::ConnectionAborted => Disconnect::Aborted,
+                _ => Disconnect::Socket,
+            };
+        }
+        source = cause.source();
+    }
+    Disconnect::Unknown
 }
 
 /// Runs what belongs to one connection: so long as it lives, and no longer than `close` allows.

@@ -10,20 +10,24 @@ use plugin_api::descriptor::Kind;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::peers::{Peer, PeerChange, PeerLink, PeerSession};
 use rpds::RedBlackTreeMapSync;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::events::Events;
 use super::frames::Traffic;
+use super::history::PastEvent;
 use super::link::{Link, Way};
 use super::peer::{Departure, LinkState, PeerState, Says};
 use super::ranks::{Rank, Ranks};
 use crate::cluster::{PeerSessionEntry, PeerTable};
+use crate::metrics::OfRole;
 
 /// A followed role.
 pub(super) struct Followed {
     /// The role.
     pub role: Role,
+    /// What is counted of the links to them.
+    pub measured: Arc<OfRole>,
     /// The role's peers as they are now.
     view: watch::Sender<Arc<RoleView>>,
     /// Locked while a view and its events are published, so that a listener that begins sees each change exactly once:
@@ -105,15 +109,21 @@ pub(super) struct Gone {
 }
 
 impl Followed {
-    /// A role of which nothing is known yet.
-    pub fn new(role: Role, source: watch::Receiver<Arc<PeerTable>>) -> Self {
+    /// A role of which nothing is known yet. What people are told of goes to `news`, too.
+    pub fn new(
+        role: Role,
+        source: watch::Receiver<Arc<PeerTable>>,
+        news: broadcast::Sender<Arc<PastEvent>>,
+        measured: Arc<OfRole>,
+    ) -> Self {
         let table = Arc::new(PeerTable::unknown(role.clone()));
         let (peers, gone) = (PeerViews::new_sync(), PeersGone::new_sync());
         let view = RoleView { table, source, peers, ranks: Ranks::default(), gone };
         Self {
             role,
+            measured,
             view: watch::Sender::new(Arc::new(view)),
-            events: Mutex::new(Events::new()),
+            events: Mutex::new(Events::new(news)),
             turn: AtomicI64::new(i64::MIN),
         }
     }
@@ -131,10 +141,10 @@ impl Followed {
     /// Publishes a view and what changed with it, as one.
     pub fn publish(&self, view: RoleView, changes: Vec<PeerChange>) {
         let mut events = self.events();
-        let revision = view.table.revision;
-        self.view.send_replace(Arc::new(view));
+        let view = Arc::new(view);
+        self.view.send_replace(Arc::clone(&view));
         for change in changes {
-            events.publish(&self.role, revision, change);
+            events.publish(&self.role, &view, change);
         }
     }
 

@@ -5,8 +5,8 @@
 //! Longer than most files, because every input of the one task is handled beside its neighbours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use plugin_api::identity::{Role, ServerId};
@@ -25,6 +25,7 @@ use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Says, 
 use super::places::Places;
 use super::ranks::Ranks;
 use crate::cluster::{PeerSessionEntry, PeerTable};
+use crate::metrics::{Disconnect, OfRole};
 use crate::tls::Security;
 
 /// How many peers that have gone are remembered, so that a call to one of them is told so.
@@ -112,6 +113,7 @@ struct Tracked {
 struct Hands {
     surroundings: Surroundings,
     role: Role,
+    measured: Arc<OfRole>,
     work: JoinSet<Report>,
     /// To be published with the next view.
     changes: Vec<PeerChange>,
@@ -121,6 +123,13 @@ struct Hands {
     departed: Option<Peer>,
     /// To be cancelled after the next view.
     cuts: Vec<CancellationToken>,
+}
+
+/// A link that is open, as it is counted: it ends once, whoever ends it.
+struct Open {
+    measured: Arc<OfRole>,
+    link: Weak<Link>,
+    why: Disconnect,
 }
 
 /// What a task reports when it ends.
@@ -149,6 +158,7 @@ impl Driver {
             hands: Hands {
                 surroundings,
                 role: followed.role.clone(),
+                measured: Arc::clone(&followed.measured),
                 work: JoinSet::new(),
                 changes: Vec::new(),
                 dirty: BTreeSet::new(),
@@ -416,7 +426,7 @@ impl Driver {
             Finding::LinkEnded(number, ended) if number == peer.link_number && peer.link_number != 0 => {
                 let input = match ended {
                     Ended::GoingAway => Input::GoAway,
-                    Ended::Lost(error) => Input::Lost(error),
+                    Ended::Lost(error, _) => Input::Lost(error),
                 };
                 self.hands.drive(peer, input);
             }
@@ -568,6 +578,9 @@ impl Hands {
 
     fn dialled(&mut self, peer: &mut Tracked, outcome: Dialled) {
         peer.dial = None;
+        if !matches!(outcome, Dialled::Answered { .. }) {
+            self.measured.links.failed();
+        }
         let input = match outcome {
             Dialled::Answered { opened, standing } => match peer.judge(standing) {
                 Ok(()) => {
@@ -610,11 +623,13 @@ impl Hands {
             let further = dial::further(address, self.expected(peer), close, surroundings, traffic);
             end.grow(config.per_peer, further, config);
         }
+        let mut open = Open::new(&self.measured, &link);
         peer.link = Some(link);
         peer.link_number += 1;
         let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.link_number);
         self.work.spawn(async move {
             let ended = end.ended().await;
+            open.ended(&ended);
             Report { server_id, incarnation, finding: Finding::LinkEnded(number, ended) }
         });
     }
@@ -698,6 +713,28 @@ impl Hands {
             Told::GivenUp(error) => PeerChange::GivenUp { peer: described, error },
         };
         self.changes.push(change);
+    }
+}
+
+impl Open {
+    fn new(measured: &Arc<OfRole>, link: &Arc<Link>) -> Self {
+        measured.links.opened();
+        Self { measured: Arc::clone(measured), link: Arc::downgrade(link), why: Disconnect::Shutdown }
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        self.why = match ended {
+            // Nobody here has it any more: it has ended for that reason.
+            _ if self.link.strong_count() == 0 => Disconnect::Shutdown,
+            Ended::GoingAway => Disconnect::GoAway,
+            Ended::Lost(_, why) => *why,
+        };
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.measured.links.closed(self.why);
     }
 }
 

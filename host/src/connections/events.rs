@@ -1,63 +1,48 @@
-//! What is told of a role's peers: to components as a stream, to people as a bounded history.
+//! What is told of a role's peers: to components as a stream, to people as a bounded history and as it happens.
 //!
 //! Nobody who listens can hold anybody up: who is slow gets a table in place of what was missed.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
 
 use futures_util::Stream;
-use plugin_api::identity::{Role, ServerId};
-use plugin_api::peers::{Peer, PeerChange, PeerEvent};
-use serde::Serialize;
+use plugin_api::identity::Role;
+use plugin_api::peers::{PeerChange, PeerEvent, PeerSession};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio_util::sync::CancellationToken;
 
-use super::dependency::Followed;
+use super::dependency::{Followed, RoleView};
+use super::history::{History, PastEvent};
 
-/// How many events a listener may be behind before it gets a table instead, and how many are kept for people.
+/// How many events a listener may be behind before it gets a table instead.
 const KEPT: usize = 256;
 
 /// The events of one role.
 pub(super) struct Events {
     sender: broadcast::Sender<PeerEvent>,
-    history: VecDeque<PastEvent>,
-}
-
-/// Something that happened to a peer, as people are told of it.
-#[derive(Clone, Debug, Serialize)]
-pub struct PastEvent {
-    /// When, in RFC 3339.
-    pub at: String,
-    /// The etcd revision of the table at that time.
-    pub revision: i64,
-    /// The peer.
-    pub server_id: ServerId,
-    /// Its address at that time.
-    pub address: String,
-    /// `online`, `offline`, `stopping`, `replaced`, `reregistered`, `updated` or `given_up`.
-    pub event: &'static str,
-    /// Why, where there is something to say.
-    pub detail: String,
+    history: History,
+    /// Those of all roles of this host, for people.
+    news: broadcast::Sender<Arc<PastEvent>>,
 }
 
 impl Events {
-    /// None yet.
-    pub fn new() -> Self {
-        Self { sender: broadcast::Sender::new(KEPT), history: VecDeque::with_capacity(KEPT) }
+    /// None yet. What people are told of goes to `news` as well.
+    pub fn new(news: broadcast::Sender<Arc<PastEvent>>) -> Self {
+        Self { sender: broadcast::Sender::new(KEPT), history: History::default(), news }
     }
 
-    /// Tells everybody.
-    pub fn publish(&mut self, role: &Role, revision: i64, change: PeerChange) {
-        if let Some(past) = PastEvent::of(revision, &change) {
-            let PastEvent { server_id, event, detail, .. } = &past;
+    /// Tells everybody of a change that came with this view.
+    pub fn publish(&mut self, role: &Role, view: &RoleView, change: PeerChange) {
+        let revision = view.table.revision;
+        if let Some(past) = self.history.add(role, revision, &change) {
+            let PastEvent { server_id, event, detail, .. } = &*past;
             tracing::info!(peer = %format_args!("{role}-{server_id}"), revision, detail, "peer {event}");
-            if self.history.len() == KEPT {
-                self.history.pop_front();
+            if has_gone(&change) {
+                self.history.went(*server_id, |id| view.peers.contains_key(&id));
             }
-            self.history.push_back(past);
+            // As below.
+            let _ = self.news.send(past);
         }
         if matches!(&change, PeerChange::Online(peer) if peer.standby) {
             // It cannot be called: of no use to a component.
@@ -68,28 +53,17 @@ impl Events {
     }
 
     /// The last events, oldest first.
-    pub fn history(&self) -> Vec<PastEvent> {
-        self.history.iter().cloned().collect()
+    pub fn history(&self) -> Vec<Arc<PastEvent>> {
+        self.history.all()
     }
 }
 
-impl PastEvent {
-    fn of(revision: i64, change: &PeerChange) -> Option<Self> {
-        let (peer, event, detail): (&Peer, _, _) = match change {
-            PeerChange::Table(_) => return None,
-            PeerChange::Online(peer) if peer.standby => (peer, "online", "in standby".to_owned()),
-            PeerChange::Online(peer) => (peer, "online", String::new()),
-            PeerChange::Offline { peer, reason, error } => (peer, "offline", format!("{reason}: {error}")),
-            PeerChange::Stopping(peer) => (peer, "stopping", String::new()),
-            PeerChange::Replaced { old, new } => {
-                (old, "replaced", format!("by {}-{} at {}", new.role, new.server_id, new.address))
-            }
-            PeerChange::Reregistered(peer) => (peer, "reregistered", String::new()),
-            PeerChange::Updated(peer) => (peer, "updated", String::new()),
-            PeerChange::GivenUp { peer, error } => (peer, "given_up", error.clone()),
-        };
-        let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        Some(Self { at, revision, server_id: peer.server_id, address: peer.address.clone(), event, detail })
+/// Has its peer gone from the table?
+fn has_gone(change: &PeerChange) -> bool {
+    match change {
+        PeerChange::Offline { peer, .. } => peer.session == PeerSession::Gone,
+        PeerChange::Replaced { .. } => true,
+        _ => false,
     }
 }
 

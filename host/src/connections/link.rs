@@ -23,6 +23,7 @@ use super::connection::{Connection, ConnectionEnd, OpenError};
 use super::frames::Traffic;
 use super::local::{self, BrokenOff, LocalBody, LocalCalls, Unanswered};
 use super::pool::{self, Member, Pool, PoolEnd};
+use crate::metrics::Disconnect;
 use crate::tls::Security;
 use crate::tls::fault::TlsFault;
 
@@ -70,8 +71,8 @@ enum LinkEndInner {
 pub enum Ended {
     /// GOAWAY: it takes no new calls, and running ones go on.
     GoingAway,
-    /// It is broken, and no call runs on it.
-    Lost(String),
+    /// It is broken, and no call runs on it: why, for people and for the metrics.
+    Lost(String, Disconnect),
 }
 
 /// A call that a link did not answer.
@@ -294,7 +295,7 @@ impl LinkEnd {
             LinkEndInner::Http2(end) => end.ended().await,
             LinkEndInner::Local(close) => {
                 close.cancelled().await;
-                Ended::Lost("the link has been closed".to_owned())
+                Ended::Lost("the link has been closed".to_owned(), Disconnect::Shutdown)
             }
         }
     }

@@ -1,16 +1,17 @@
 //! What people can see of the connections: each role that is depended on, its peers, and what happened to them.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use plugin_api::descriptor::Kind;
 use plugin_api::identity::{Role, ServerId};
-use plugin_api::peers::{PeerLink, PeerSession, Registration};
+use plugin_api::peers::{PeerLink, PeerSession};
 use plugin_api::refusal::Reason;
 use serde::Serialize;
 
 use super::dependency::{Followed, PeerView};
-use super::events::PastEvent;
+use super::history::{PastEvent, rfc3339};
 use super::link::Way;
 use super::peer::LinkState;
 
@@ -29,8 +30,8 @@ pub struct DependencyView {
     pub table_stale: bool,
     /// Its peers, in order of their ids.
     pub peers: Vec<PeerOverview>,
-    /// The last events, oldest first; at most 256.
-    pub events: Vec<PastEvent>,
+    /// The last events, oldest first: of each peer 256, of those that have gone as well; of all together some 16,000.
+    pub events: Vec<Arc<PastEvent>>,
 }
 
 /// A component of this host that depends on the role.
@@ -58,7 +59,7 @@ pub struct PeerOverview {
     /// etcd's last list missed it, and is doubted: it is asked again and again whether it is there.
     pub suspect: bool,
     /// Which registration it is.
-    pub registration: Registration,
+    pub registration: RegistrationView,
     /// How its session stands.
     pub session: PeerSession,
     /// How the link to it stands.
@@ -67,7 +68,10 @@ pub struct PeerOverview {
     pub way: Way,
     /// It is ready, but could not say who it is: a foreign server.
     pub unverified: bool,
-    /// For how long session and link have been so.
+    /// Since when session and link have been so, in RFC 3339.
+    #[serde(serialize_with = "rfc3339")]
+    pub since: SystemTime,
+    /// For how long that is.
     pub since_ms: u128,
     /// Dials so far.
     pub attempts: u64,
@@ -75,7 +79,7 @@ pub struct PeerOverview {
     pub tries: u32,
     /// The last dial's error, while there is no link.
     pub last_error: Option<String>,
-    /// When the next dial begins, from now.
+    /// When the next dial begins, from now; absent where it runs, and where none is to come.
     pub next_try_ms: Option<u128>,
     /// What the peer said of itself, where that keeps the link from being ready.
     pub peer_says: Option<String>,
@@ -93,6 +97,15 @@ pub struct PeerOverview {
     pub last_round_trip_age_ms: Option<u128>,
 }
 
+/// One registration.
+#[derive(Clone, Debug, Serialize)]
+pub struct RegistrationView {
+    /// The revision at which its key was created.
+    pub create_revision: i64,
+    /// Its lease in hexadecimal digits, as etcd's own tool writes it: the numbers of JSON's readers end at 2^53.
+    pub lease: String,
+}
+
 /// A required dependency that cannot be called now.
 #[derive(Clone, Debug, Serialize)]
 pub struct Missing {
@@ -105,8 +118,12 @@ pub struct Missing {
 }
 
 impl DependencyView {
-    pub(super) fn of(followed: &Followed, callers: Vec<CallerView>) -> Self {
+    pub(super) fn of(followed: &Followed, callers: Vec<CallerView>, past: bool) -> Self {
+        // Locked while both are published: no event tells what the peers do not show.
+        let events = followed.events();
         let view = followed.view();
+        let history = if past { events.history() } else { Vec::new() };
+        drop(events);
         Self {
             role: followed.role.clone(),
             callers,
@@ -114,7 +131,7 @@ impl DependencyView {
             table_age_ms: view.age().map(|age| age.as_millis()),
             table_stale: view.is_stale(),
             peers: view.peers.values().map(|peer| PeerOverview::of(peer)).collect(),
-            events: followed.events().history(),
+            events: history,
         }
     }
 }
@@ -124,6 +141,7 @@ impl PeerOverview {
         let PeerView { entry, state, shared, .. } = peer;
         let now = Instant::now();
         let peer_says = state.link.says().map(|says| says.to_string());
+        let lasted = now.saturating_duration_since(state.since);
         let round_trip = shared.traffic.round_trip();
         Self {
             server_id: entry.server_id(),
@@ -131,16 +149,20 @@ impl PeerOverview {
             version: entry.record.version.clone(),
             standby: entry.standby,
             suspect: entry.suspect,
-            registration: entry.registration,
+            registration: RegistrationView {
+                create_revision: entry.registration.create_revision,
+                lease: format!("{:x}", entry.registration.lease_id),
+            },
             session: state.session.kind(),
             link: state.link.kind(),
             way: shared.way,
             unverified: matches!(state.link, LinkState::Ready { verified: false, .. }),
-            since_ms: now.duration_since(state.since).as_millis(),
+            since: SystemTime::now() - lasted,
+            since_ms: lasted.as_millis(),
             attempts: shared.dials.load(Ordering::Relaxed),
             tries: state.link.tries(),
             last_error: state.link.last_error().map(str::to_owned),
-            next_try_ms: state.due().map(|due| due.saturating_duration_since(now).as_millis()),
+            next_try_ms: next_dial(&state.link).map(|due| due.saturating_duration_since(now).as_millis()),
             peer_says,
             connections: peer.link.as_ref().map_or(0, |link| link.connections()),
             calls_running: shared.running.load(Ordering::Relaxed),
@@ -149,5 +171,15 @@ impl PeerOverview {
             last_round_trip_us: round_trip.map(|last| last.took.as_micros()),
             last_round_trip_age_ms: round_trip.map(|last| now.saturating_duration_since(last.at).as_millis()),
         }
+    }
+}
+
+/// The clock of a suspect's probe, or of a drain, is none of a dial.
+fn next_dial(link: &LinkState) -> Option<Instant> {
+    match link {
+        LinkState::Connecting { dial_at, .. } => *dial_at,
+        LinkState::Retrying { next_try, .. } => *next_try,
+        LinkState::GivenUp { next_probe, .. } => *next_probe,
+        LinkState::Ready { .. } | LinkState::Refusing { .. } | LinkState::Draining { .. } | LinkState::Closed => None,
     }
 }

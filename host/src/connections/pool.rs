@@ -18,6 +18,7 @@ use tonic::body::Body;
 use super::ConnectionsConfig;
 use super::connection::{Connection, ConnectionEnd};
 use super::link::{Ended, LinkBody, SendFailure};
+use crate::metrics::Disconnect;
 use crate::tls::fault::TlsFault;
 
 /// Makes one more connection, proved as the first was; or says why not.
@@ -187,7 +188,7 @@ impl PoolEnd {
                     self.take_out(FIRST, ended);
                 }
                 Some(ended) = self.others.join_next() => {
-                    let (number, ended) = ended.unwrap_or_else(|error| (u64::MAX, Ended::Lost(error.to_string())));
+                    let (number, ended) = ended.unwrap_or_else(|error| (u64::MAX, Ended::Lost(error.to_string(), Disconnect::Unknown)));
                     self.take_out(number, ended);
                 }
                 made = another(&mut self.growth, size, &self.retired) => self.adopt(made),

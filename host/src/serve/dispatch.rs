@@ -59,10 +59,13 @@ impl Dispatch {
                 None => Status::unavailable("no component has started yet: there is nothing to reflect").into_http(),
             };
         }
-        match self.choose(&table, service, &request) {
+        let member = table.services.get(service).and_then(|role| table.members.get(role));
+        let calls = member.map_or_else(|| self.served.measured().other_calls(), |member| &member.measured.calls);
+        let measured = calls.begin(request.uri().path());
+        measured.answer(match self.choose(&table, service, &request) {
             Ok(admitted) => answer(admitted, request).await,
             Err(status) => (*status).into_http(),
-        }
+        })
     }
 
     /// Who answers, or why nobody does.
@@ -219,7 +222,8 @@ mod tests {
     /// A component's refusal, where its flag and the clock say so.
     fn refusal(lifecycle: &Lifecycle, certain: bool) -> Option<Refusal> {
         let own = Own { cluster: "c".to_owned(), server_id: ServerId(7), boot_id: String::new() };
-        let member = Member { status: lifecycle.watch(), serving: None, certain: Arc::new(move || certain) };
+        let (status, certain) = (lifecycle.watch(), Arc::new(move || certain));
+        let member = Member { status, serving: None, certain, measured: Arc::default() };
         let role = Role::new("alpha").expect("a role");
         Dispatch::new(Arc::new(own), Served::new([])).check_state(&role, &member).err()
     }

@@ -12,6 +12,7 @@ use tonic::service::Routes;
 
 use super::cut::Cut;
 use crate::lifecycle::Status;
+use crate::metrics::{ByRole, OfRole};
 use crate::plugin::Generation;
 
 /// All components of this host, as calls see them. Cheap to clone.
@@ -20,6 +21,7 @@ pub struct Served {
     table: Arc<ArcSwap<Table>>,
     // Held while a new table is made of the present one; never while a call is served.
     change: Arc<Mutex<()>>,
+    measured: ByRole,
 }
 
 /// One state of [`Served`].
@@ -42,6 +44,8 @@ pub struct Member {
     pub serving: Option<Serving>,
     /// Asked for each call.
     pub certain: Certain,
+    /// What is counted of its calls.
+    pub measured: Arc<OfRole>,
 }
 
 /// A started component.
@@ -73,14 +77,21 @@ pub struct SameService {
 impl Served {
     /// These components, none of them started.
     pub fn new(members: impl IntoIterator<Item = (Role, watch::Receiver<Status>)>) -> Self {
-        let members = members
-            .into_iter()
-            .map(|(role, status)| (role, Member { status, serving: None, certain: Arc::new(|| true) }))
-            .collect();
+        let all = ByRole::default();
+        let member = |(role, status)| {
+            let measured = all.of(&role);
+            (role, Member { status, serving: None, certain: Arc::new(|| true), measured })
+        };
+        let members = members.into_iter().map(member).collect();
         let mut table = Table { members, ..Table::default() };
         // The host's own services are there before any component is, and tell how those stand that never start.
         table.reflection = reflection(&table);
-        Self { table: Arc::new(ArcSwap::from_pointee(table)), change: Arc::default() }
+        Self { table: Arc::new(ArcSwap::from_pointee(table)), change: Arc::default(), measured: all }
+    }
+
+    /// What is counted of the calls to each component.
+    pub fn measured(&self) -> &ByRole {
+        &self.measured
     }
 
     /// The present state.

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ids;
+use super::news;
 use super::prepare::{self, Refused};
 use super::view::HostView;
 use super::{Address, Parts};
-use crate::admin::{self, Socket, SocketError};
+use crate::admin::{self, Socket, SocketError, View as _};
 use crate::config::Config;
 use crate::connections::{ConnectionManager, ConnectionsSettings, LocalHost};
 use crate::discovery::Discovery;
@@ -99,6 +100,8 @@ pub(crate) struct Admin {
     pub(crate) task: AbortOnDropHandle<std::io::Result<()>>,
     /// The same answers over the Unix socket, once there is a server id.
     pub(crate) socket: Option<AbortOnDropHandle<()>>,
+    /// Tells readers what happens.
+    pub(crate) news: Option<AbortOnDropHandle<()>>,
 }
 
 impl Host {
@@ -173,6 +176,7 @@ impl Host {
             workers: workers.clone(),
         });
         view.complete(parts.clone());
+        admin.news = Some(news::begin(view.feed(), &opened, &parts));
         match Socket::bind(&directories.run, server_id) {
             Ok(socket) => admin.add_socket(socket, view),
             // Ids meet by chance, and nothing that the host is for needs the socket.
@@ -241,7 +245,7 @@ impl Admin {
         let bound = listener.local_addr().map_err(failed)?;
         let stop = CancellationToken::new();
         let task = AbortOnDropHandle::new(tokio::spawn(admin::run(listener, view, stop.clone())));
-        Ok((Self { stop, task, socket: None }, bound))
+        Ok((Self { stop, task, socket: None, news: None }, bound))
     }
 
     fn add_socket(&mut self, socket: Socket, view: Arc<HostView>) {

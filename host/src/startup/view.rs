@@ -6,9 +6,10 @@ use plugin_api::descriptor::Descriptor;
 use plugin_api::identity::Role;
 use serde_json::{Value, json};
 
-use super::Parts;
-use crate::admin::{ComponentView, MissingDependency, PluginView, StepName, StepView, View};
+use super::{Parts, gather};
+use crate::admin::{ComponentView, Feed, MissingDependency, Past, PluginView, StepName, StepView, View};
 use crate::lifecycle::{State, Status, Step};
+use crate::metrics::Family;
 use crate::session::SessionView;
 use crate::supervise::Member;
 
@@ -19,13 +20,14 @@ pub struct HostView {
     parts: OnceLock<Arc<Parts>>,
     /// Why there are no parts yet, as it was last known.
     waits_for: Mutex<String>,
+    feed: Feed,
 }
 
 impl HostView {
     /// Of a host that has its plugins, and no more yet.
     pub fn new(members: &[Arc<Member>]) -> Self {
         let waits_for = Mutex::new("etcd has not answered yet".to_owned());
-        Self { members: members.to_vec(), parts: OnceLock::new(), waits_for }
+        Self { members: members.to_vec(), parts: OnceLock::new(), waits_for, feed: Feed::new() }
     }
 
     /// etcd cannot be used yet, for this reason.
@@ -102,7 +104,7 @@ fn step_name(step: Step) -> StepName {
 }
 
 /// The step that runs, or that has failed.
-fn step_of(status: &Status) -> Option<StepName> {
+pub(super) fn step_of(status: &Status) -> Option<StepName> {
     match &status.state {
         State::Initializing { step } => Some(step_name(*step)),
         State::Abnormal { .. } => status.steps.iter().find(|step| step.failed).map(|step| step_name(step.step)),
@@ -121,8 +123,22 @@ impl View for HostView {
         self.members.iter().map(|member| self.component(member)).collect()
     }
 
-    fn connections(&self) -> Value {
+    fn connections(&self, past: Past) -> Value {
         let Some(parts) = self.parts.get() else { return json!({ "dependencies": [], "discovery": [] }) };
-        json!({ "dependencies": parts.connections.view(), "discovery": parts.discovery.view() })
+        let dependencies = match past {
+            Past::With => parts.connections.view(),
+            Past::Without => parts.connections.view_without_past(),
+        };
+        json!({ "dependencies": dependencies, "discovery": parts.discovery.view() })
+    }
+
+    fn measured(&self) -> Vec<Family> {
+        let mut families = gather::own(&self.members, self.feed.readers());
+        families.extend(self.parts.get().into_iter().flat_map(|parts| gather::parts(parts)));
+        families
+    }
+
+    fn feed(&self) -> &Feed {
+        &self.feed
     }
 }

@@ -1,9 +1,10 @@
 //! One component of a host: what it is made of, and what others are shown of it.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use plugin_api::descriptor::Descriptor;
 use plugin_api::identity::Role;
+use tokio::sync::watch;
 
 use crate::config::ComponentConfig;
 use crate::lifecycle::Lifecycle;
@@ -21,7 +22,7 @@ pub struct Member {
     /// Its state.
     pub lifecycle: Lifecycle,
     /// What others are shown of it.
-    shown: Mutex<Shown>,
+    shown: watch::Sender<Shown>,
 }
 
 /// What others are shown of a component.
@@ -36,21 +37,26 @@ pub struct Shown {
 impl Member {
     /// A component that has not been started yet.
     pub fn new(role: Role, config: ComponentConfig, library: Library, lifecycle: Lifecycle) -> Self {
-        Self { role, config, library, lifecycle, shown: Mutex::default() }
+        Self { role, config, library, lifecycle, shown: watch::Sender::default() }
     }
 
     /// What others are shown of it.
     pub fn shown(&self) -> Shown {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shown.borrow().clone()
+    }
+
+    /// Follows what others are shown of it.
+    pub fn watch_shown(&self) -> watch::Receiver<Shown> {
+        self.shown.subscribe()
     }
 
     /// Shows what the component says of itself.
     pub fn show_descriptor(&self, descriptor: Descriptor) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).descriptor = Some(descriptor);
+        self.shown.send_modify(|shown| shown.descriptor = Some(descriptor));
     }
 
     /// Shows its registration.
     pub fn show_session(&self, session: &Arc<Session>) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).session = Arc::downgrade(session);
+        self.shown.send_modify(|shown| shown.session = Arc::downgrade(session));
     }
 }

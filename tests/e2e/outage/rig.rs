@@ -24,7 +24,7 @@ const KEY: &str = "outage";
 pub const IN_USE: usize = 0;
 
 /// A session's key, the revision at which it was created, and its lease.
-type Registrations = BTreeMap<String, (i64, i64)>;
+type Registrations = BTreeMap<String, (i64, String)>;
 
 /// The hosts of a test.
 pub struct Rig {
@@ -253,7 +253,10 @@ impl Rig {
         let answer =
             client.get(prefix, Some(GetOptions::new().with_prefix())).await.map_err(|error| error.to_string())?;
         let entry = |stored: &etcd_client::KeyValue| {
-            (String::from_utf8_lossy(stored.key()).into_owned(), (stored.create_revision(), stored.lease()))
+            (
+                String::from_utf8_lossy(stored.key()).into_owned(),
+                (stored.create_revision(), format!("{:x}", stored.lease())),
+            )
         };
         Ok(answer.kvs().iter().filter(|stored| stored.lease() != 0).map(entry).collect())
     }

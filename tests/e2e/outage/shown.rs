@@ -23,8 +23,9 @@ pub fn events_of(dependency: &Value, id: i64) -> Vec<String> {
     own.map(|event| event["event"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
-/// Create revision and lease of a session or a peer.
-pub fn registration(view: &Value) -> Option<(i64, i64)> {
+/// Create revision and lease, in hexadecimal digits, of a session or a peer.
+pub fn registration(view: &Value) -> Option<(i64, String)> {
     let registration = &view["registration"];
-    Some((registration["create_revision"].as_i64()?, registration["lease_id"].as_i64()?))
+    let lease = registration["lease"].as_str().or(view["lease"].as_str())?;
+    Some((registration["create_revision"].as_i64()?, lease.to_owned()))
 }

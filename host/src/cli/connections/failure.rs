@@ -1,0 +1,120 @@
+//! Why no connections are shown, in words that say what to do.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use plugin_api::identity::{Role, ServerId};
+
+use crate::config::{EXIT_CODE, Mistakes};
+
+/// Why no connections are shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionsError {
+    /// The configuration cannot be used.
+    #[error(transparent)]
+    Config(#[from] Mistakes),
+    /// The sockets cannot be looked for.
+    #[error("cannot look for hosts in {}", directory.display())]
+    Directory {
+        /// Where.
+        directory: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Nobody answers there.
+    #[error(
+        "no host of this user answers in {}{}; run one, or name its socket with --socket, or its configuration with --config",
+        directory.display(), indented(silent)
+    )]
+    NoHost {
+        /// Where it was looked for.
+        directory: PathBuf,
+        /// Those that are there and do not answer, each with why.
+        silent: Vec<String>,
+    },
+    /// None of the hosts has the role.
+    #[error("no host with the role {role} runs here; there are:{}", indented(hosts))]
+    NoSuchRole {
+        /// The role.
+        role: Role,
+        /// All that answer.
+        hosts: Vec<String>,
+    },
+    /// None of the hosts has the id.
+    #[error("no host with the server id {server_id} runs here; there are:{}", indented(hosts))]
+    NoSuchServer {
+        /// The id.
+        server_id: ServerId,
+        /// All that answer.
+        hosts: Vec<String>,
+    },
+    /// There are several, and none was chosen.
+    #[error("several hosts run here; choose one by its role, with --server-id or with --socket:{}", indented(hosts))]
+    Several {
+        /// Them.
+        hosts: Vec<String>,
+    },
+    /// The host does not answer.
+    #[error("the host at {} gives no answer", socket.display())]
+    Ask {
+        /// Its socket.
+        socket: PathBuf,
+        /// Why not.
+        source: AskError,
+    },
+    /// It ended while it was watched.
+    #[error("the host at {} has ended", socket.display())]
+    Ended {
+        /// Its socket.
+        socket: PathBuf,
+    },
+    /// What was to be shown cannot be written.
+    #[error("cannot write the connections")]
+    Output {
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+/// Why a host gives no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody takes the connection.
+    #[error("cannot connect to its socket")]
+    Connect(#[source] std::io::Error),
+    /// It takes too long.
+    #[error("not within {} (--timeout)", humantime::format_duration(*.0))]
+    Late(Duration),
+    /// The connection broke.
+    #[error("the connection broke")]
+    Broken(#[source] hyper::Error),
+    /// It answers something else.
+    #[error("it answers {status}: {text}")]
+    Refused {
+        /// The status.
+        status: http::StatusCode,
+        /// The text.
+        text: String,
+    },
+    /// It answers what is no JSON.
+    #[error("its answer is no JSON")]
+    Json(#[source] serde_json::Error),
+}
+
+impl ConnectionsError {
+    /// The exit code that goes with it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) => EXIT_CODE,
+            _ => crate::cli::FAILED,
+        }
+    }
+}
+
+fn indented(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |mut text, line| {
+        let _ = write!(text, "\n  {line}");
+        text
+    })
+}
