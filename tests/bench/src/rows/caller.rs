@@ -183,7 +183,8 @@ impl Running {
                 Err(_) => break,
             }
         }
-        let left = self.calls.iter().inspect(|call| call.abort()).filter(|call| !call.is_finished()).count();
+        let left = self.calls.iter().filter(|call| !call.is_finished()).count();
+        self.calls.iter().for_each(JoinHandle::abort);
         if ends.len() == self.calls.len() { Ok(ends) } else { Err(left) }
     }
 }
