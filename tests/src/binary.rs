@@ -45,9 +45,10 @@ pub fn plugin_dir() -> PathBuf {
     dir
 }
 
-/// `target/debug` or `target/release`: where the executable of this very test lies, without `deps`.
+/// `target/debug` or `target/release`: where this very executable lies; that of a test in `deps` there.
 fn profile_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("a process knows its executable");
-    let deps = test.parent().expect("an executable lies in a folder");
-    deps.parent().expect("cargo puts tests into <profile>/deps").to_owned()
+    let program = std::env::current_exe().expect("a process knows its executable");
+    let folder = program.parent().expect("an executable lies in a folder");
+    let profile = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    profile.expect("cargo puts tests into <profile>/deps").to_owned()
 }

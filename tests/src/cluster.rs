@@ -58,6 +58,11 @@ impl Cluster {
         }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.root_path
+    }
+
     /// Where its things lie in etcd.
     pub fn keys(&self) -> Keys {
         Keys::new(&self.root_path, "meta")

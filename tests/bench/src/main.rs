@@ -5,7 +5,7 @@
 //! * [`rows`]: what is measured, one file for each subject; here a new row begins
 //! * [`row`]: one line of the result, with its target and verdict; [`interval`]: what rounds allow to say
 //! * [`report`]: the table and the JSON; [`machine`]: where it was measured
-//! * [`allocator`]: counts the bytes that are in use
+//! * [`allocator`]: counts the bytes that are in use; [`peers`]: those that are called, in a process of their own
 //!
 //! A row compares ours with a baseline of the same run: rounds of both alternate, so that whatever the machine does beside
 //! meets both. Where there is nothing to compare with, a row has a bound of its own.
@@ -13,6 +13,7 @@
 mod allocator;
 mod interval;
 mod machine;
+mod peers;
 mod report;
 mod row;
 mod rows;
@@ -40,10 +41,21 @@ struct Arguments {
     /// Names all rows and measures nothing.
     #[arg(long)]
     list: bool,
+    /// Serves so many peers in this role of this cluster, for another process of this program.
+    #[arg(long, hide = true, num_args = 3, value_names = ["COUNT", "ROLE", "CLUSTER"])]
+    serve: Vec<String>,
 }
 
 fn main() -> ExitCode {
+    if std::env::var_os(peers::HOST).is_some() {
+        return componenthost::program::run(&[probe_plugin::PLUGIN]);
+    }
     let arguments = Arguments::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
+    if let [count, role, cluster] = &arguments.serve[..] {
+        runtime.block_on(peers::serve(count.parse().expect("a number"), role, cluster));
+        return ExitCode::SUCCESS;
+    }
     if arguments.list {
         report::list(rows::ALL);
         return ExitCode::SUCCESS;
@@ -54,7 +66,6 @@ fn main() -> ExitCode {
         report::nothing_chosen();
         return ExitCode::from(64);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
     let mut report = Report::begin(Machine::this(), effort);
     for subject in chosen {

@@ -49,7 +49,7 @@ impl Report {
         println!(
             "\nRatios and figures with their 95 % interval; `short` only where the whole interval misses the target.\n"
         );
-        let head = ["name", "ours", "baseline", "ratio, or ours", "target", "verdict", "counts"];
+        let head = ["name", "ours", "baseline", "ratio, delay, or ours", "target", "verdict", "counts"];
         print_line(head.map(str::to_owned));
         println!("{}", "-".repeat(150));
         Self { machine, effort, rows: Vec::new(), begin: Instant::now() }
@@ -59,18 +59,22 @@ impl Report {
     pub fn add(&mut self, row: Row) {
         let show = |value: f64| row.unit.show(value);
         let Interval { low, middle, high } = row.interval;
-        let interval = match row.baseline {
-            Some(_) => format!("{middle:.2} [{low:.2}, {high:.2}]"),
-            None => format!("[{}, {}]", show(low), show(high)),
+        let interval = match (row.baseline, row.target) {
+            (Some(_), Target::LaterByAtMost(_)) => format!("+{} [{}, {}]", show(middle), show(low), show(high)),
+            (Some(_), _) => format!("{middle:.2} [{low:.2}, {high:.2}]"),
+            (None, _) if row.not_within => "-".to_owned(),
+            (None, _) => format!("[{}, {}]", show(low), show(high)),
         };
         let target = match row.target {
             Target::RatioAtMost(most) => format!("<= {most:.2}"),
             Target::AtMost(most) => format!("<= {}", show(most)),
+            Target::LaterByAtMost(most) => format!("<= +{}", show(most)),
             Target::None => "-".to_owned(),
         };
         let baseline = row.baseline.map_or_else(|| "-".to_owned(), show);
         let verdict = row.verdict.to_string();
-        print_line([row.name.clone(), show(row.ours), baseline, interval, target, verdict, row.counts.clone()]);
+        let ours = if row.not_within { format!("> {}", show(row.ours)) } else { show(row.ours) };
+        print_line([row.name.clone(), ours, baseline, interval, target, verdict, row.counts.clone()]);
         self.rows.push(row);
     }
 

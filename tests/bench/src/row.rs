@@ -60,6 +60,8 @@ pub enum Target {
     RatioAtMost(f64),
     /// Ours is at most so much, in the row's unit.
     AtMost(f64),
+    /// Ours is at most so much later than the baseline, in seconds.
+    LaterByAtMost(f64),
     /// Nothing: the row explains another.
     None,
 }
@@ -85,9 +87,11 @@ pub struct Row {
     pub unit: Unit,
     /// Ours: the middle of the rounds.
     pub ours: f64,
+    /// What was waited for had not come by then: more than `ours`.
+    pub not_within: bool,
     /// What it is compared with, of the same run.
     pub baseline: Option<f64>,
-    /// Ours to the baseline; where there is none, ours itself.
+    /// Ours to the baseline, or by how much it is later; where there is none, ours itself.
     pub interval: Interval,
     /// What was promised.
     pub target: Target,
@@ -104,14 +108,27 @@ impl Row {
         let interval = Interval::of_ratio(pairs);
         let verdict = target.verdict(interval);
         let (ours, baseline) = (median(&ours), Some(median(&baseline)));
-        Self { name: name.to_owned(), unit, ours, baseline, interval, target, verdict, counts }
+        Self { name: name.to_owned(), unit, ours, not_within: false, baseline, interval, target, verdict, counts }
+    }
+
+    /// By how much ours is later than the baseline, in pairs of rounds that came one after the other.
+    pub fn later(name: &str, unit: Unit, pairs: &[(f64, f64)], target: Target, counts: String) -> Self {
+        let differences: Vec<_> = pairs.iter().map(|(ours, baseline)| ours - baseline).collect();
+        let interval = Interval::of_mean(&differences);
+        Self { interval, verdict: target.verdict(interval), ..Self::compared(name, unit, pairs, target, counts) }
+    }
+
+    /// What did not come within so many seconds, as it was expected of a baseline.
+    pub fn not_within(name: &str, seconds: f64, counts: String) -> Self {
+        Self { not_within: true, ..Self::alone(name, Unit::Seconds, &[seconds; 2], Target::None, counts) }
     }
 
     /// Ours alone.
     pub fn alone(name: &str, unit: Unit, rounds: &[f64], target: Target, counts: String) -> Self {
         let interval = Interval::of_mean(rounds);
-        let verdict = target.verdict(interval);
-        Self { name: name.to_owned(), unit, ours: median(rounds), baseline: None, interval, target, verdict, counts }
+        let (verdict, ours) = (target.verdict(interval), median(rounds));
+        let (name, not_within, baseline) = (name.to_owned(), false, None);
+        Self { name, unit, ours, not_within, baseline, interval, target, verdict, counts }
     }
 }
 
@@ -119,8 +136,10 @@ impl Target {
     fn verdict(self, interval: Interval) -> Verdict {
         match self {
             Self::None => Verdict::Told,
-            Self::RatioAtMost(most) | Self::AtMost(most) if interval.low <= most => Verdict::Ok,
-            Self::RatioAtMost(_) | Self::AtMost(_) => Verdict::Short,
+            Self::RatioAtMost(most) | Self::AtMost(most) | Self::LaterByAtMost(most) if interval.low <= most => {
+                Verdict::Ok
+            }
+            Self::RatioAtMost(_) | Self::AtMost(_) | Self::LaterByAtMost(_) => Verdict::Short,
         }
     }
 }
@@ -157,6 +176,17 @@ mod tests {
         assert_eq!(Target::RatioAtMost(1.8).verdict(interval), Verdict::Short);
         assert_eq!(Target::AtMost(1.9).verdict(interval), Verdict::Ok);
         assert_eq!(Target::None.verdict(interval), Verdict::Told);
+    }
+
+    #[test]
+    fn later_is_a_difference_and_no_ratio() {
+        let row = |most| {
+            let pairs = [(1.2, 1.0), (2.2, 2.0), (3.2, 3.0)];
+            Row::later("row", Unit::Seconds, &pairs, Target::LaterByAtMost(most), String::new())
+        };
+        let Interval { low, high, .. } = row(0.3).interval;
+        assert!((low - 0.2).abs() < 0.001 && (high - 0.2).abs() < 0.001, "{low} {high}");
+        assert_eq!((row(0.3).verdict, row(0.1).verdict), (Verdict::Ok, Verdict::Short));
     }
 
     #[test]

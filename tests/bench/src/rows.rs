@@ -1,15 +1,32 @@
 //! All that is measured. A new subject is a file here, and a line in [`ALL`].
 
 mod back;
+mod caller;
+mod calls;
+mod cut;
 mod event;
 mod first_table;
+mod links;
 mod memory;
 mod publication;
+mod ready;
 mod sessions;
 mod stamps;
+mod start;
 
 use crate::row::Subject;
 
 /// Every subject.
-pub const ALL: &[Subject] =
-    &[publication::SUBJECT, first_table::SUBJECT, event::SUBJECT, memory::SUBJECT, back::SUBJECT];
+pub const ALL: &[Subject] = &[
+    publication::SUBJECT,
+    first_table::SUBJECT,
+    event::SUBJECT,
+    memory::SUBJECT,
+    back::SUBJECT,
+    cut::SUBJECT,
+    ready::SUBJECT,
+    links::SUBJECT,
+    calls::SUBJECT,
+    start::SUBJECT,
+    start::NOTICES,
+];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use componenthost::cluster::PeerTable;
-use etcd_client::WatchStream;
+use etcd_client::{Client, WatchOptions, WatchStream};
 use tokio::sync::{mpsc, watch};
 
 /// A stamp comes within this time.
@@ -32,18 +32,27 @@ impl Stamps {
     }
 
     /// Of the answers of a bare watch, before anything is read of them.
-    pub fn of_watch(mut watch: WatchStream) -> Self {
+    pub fn of_watch(watch: WatchStream) -> Self {
         let (sender, stamps) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            while let Ok(Some(answer)) = watch.message().await {
-                let now = Instant::now();
-                let last =
-                    answer.events().last().and_then(|event| event.kv()).map_or(0, etcd_client::KeyValue::mod_revision);
-                if sender.send((last, now)).is_err() {
-                    return;
-                }
-            }
+        tokio::spawn(stamp(watch, sender));
+        Self { stamps }
+    }
+
+    /// The same of a watcher of its own, in a thread of its own: what is measured does not keep it from its stamps.
+    pub async fn of_bare(endpoints: Vec<String>, prefix: String) -> Self {
+        let (sender, stamps) = mpsc::unbounded_channel();
+        let (watches, is_watching) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime can be made").block_on(async move {
+                let mut client = Client::connect(endpoints, None).await.expect("etcd answers");
+                let options = WatchOptions::new().with_prefix();
+                let watch = client.watch(prefix, Some(options)).await.expect("etcd lets watch");
+                let _ = watches.send(());
+                stamp(watch, sender).await;
+            });
         });
+        tokio::time::timeout(LIMIT, is_watching).await.expect("in time").expect("it watches");
         Self { stamps }
     }
 
@@ -66,4 +75,14 @@ impl Stamps {
 /// Less than zero where the second came first.
 pub fn seconds_between(first: Instant, second: Instant) -> f64 {
     second.saturating_duration_since(first).as_secs_f64() - first.saturating_duration_since(second).as_secs_f64()
+}
+
+async fn stamp(mut watch: WatchStream, sender: mpsc::UnboundedSender<(i64, Instant)>) {
+    while let Ok(Some(answer)) = watch.message().await {
+        let now = Instant::now();
+        let last = answer.events().last().and_then(|event| event.kv()).map_or(0, etcd_client::KeyValue::mod_revision);
+        if sender.send((last, now)).is_err() {
+            return;
+        }
+    }
 }

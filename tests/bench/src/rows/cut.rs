@@ -1,0 +1,131 @@
+//! How soon running calls end when their peer's key goes from etcd.
+
+use std::time::{Duration, Instant};
+
+use componenthost::cluster::Keys;
+use componenthost::discovery::{Discovery, DiscoveryConfig};
+use etcd_client::{EventType, WatchOptions};
+use tests::etcd::Etcd;
+use tonic::transport::Channel;
+use tonic::transport::channel::Change;
+
+use super::caller::{Caller, LIMIT, Running, endpoint, proved_channel, record_at};
+use super::sessions::role;
+use super::stamps::{Stamps, seconds_between};
+use crate::interval::{median, quantile};
+use crate::peers::Peers;
+use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
+
+/// The subject.
+pub const SUBJECT: Subject = Subject {
+    name: "cut",
+    about: "from a bare watcher's receipt of a DELETE to the end of each of 1,000 calls that run on the peer's link",
+    measure: |effort| -> Measuring { Box::pin(measure(effort)) },
+};
+
+/// So many run.
+const CALLS: usize = 1000;
+
+/// What a plain channel's calls are given to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+async fn measure(effort: Effort) -> Vec<Row> {
+    let etcd = Etcd::start().await;
+    let peers = Peers::start(1);
+    let registry = etcd.registry().await;
+    let place = Place { etcd: &etcd, keys: registry.keys(), address: &peers.addresses[0] };
+    let prefix = registry.keys().active_session(&role());
+    let mut received = Stamps::of_bare(etcd.endpoints(), prefix.clone()).await;
+    let discovery = Discovery::new(registry.clone(), &DiscoveryConfig::default());
+    let caller = Caller::of(discovery.follow(&role()), None);
+    let rounds = effort.pick(10, 40);
+    let (mut medians, mut tails, mut lasts) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 0..=rounds {
+        let key = place.register().await;
+        caller.one_ready().await;
+        let running = Running::begin(CALLS, caller.client()).await;
+        let at = received.at(delete(&etcd, &key).await).await;
+        let delays: Vec<_> = running.ends().await.into_iter().map(|end| seconds_between(at, end)).collect();
+        caller.none_left().await;
+        if round > 0 {
+            medians.push(median(&delays));
+            tails.push(quantile(&delays, 0.99));
+            lasts.push(quantile(&delays, 1.0));
+        }
+    }
+    caller.stop().await;
+    let counts = format!("{rounds} rounds of {CALLS} calls, half of them streams, one round of warm-up");
+    vec![
+        Row::alone("cut: median", Unit::Seconds, &medians, Target::AtMost(0.001), counts.clone()),
+        Row::alone("cut: 99 of 100", Unit::Seconds, &tails, Target::AtMost(0.005), counts.clone()),
+        Row::alone("cut: the last", Unit::Seconds, &lasts, Target::None, counts),
+        place.plain().await,
+        place.balanced(prefix).await,
+    ]
+}
+
+/// A peer, to be registered.
+struct Place<'a> {
+    etcd: &'a Etcd,
+    keys: &'a Keys,
+    address: &'a str,
+}
+
+impl Place<'_> {
+    /// Its key.
+    async fn register(&self) -> String {
+        let (record, lease) = (record_at(1, self.address), Duration::from_secs(3600));
+        self.etcd.put_session(self.keys, &role(), &record, lease).await.key
+    }
+
+    /// A channel of tonic's knows nothing of etcd.
+    async fn plain(&self) -> Row {
+        let key = self.register().await;
+        let running = Running::begin(CALLS, proved_channel(self.address).await).await;
+        delete(self.etcd, &key).await;
+        told("cut: a tonic channel", running).await
+    }
+
+    /// Its balancer is told by a watch of etcd.
+    async fn balanced(&self, prefix: String) -> Row {
+        let (channel, changes) = Channel::balance_channel(8);
+        changes.send(Change::Insert(1, endpoint(self.address))).await.expect("the balancer runs");
+        let key = self.register().await;
+        let running = Running::begin(CALLS, channel).await;
+        let options = WatchOptions::new().with_prefix();
+        let mut watch = self.etcd.client().await.watch(prefix, Some(options)).await.expect("etcd lets watch");
+        delete(self.etcd, &key).await;
+        let deleted = async {
+            loop {
+                let answer = watch.message().await.expect("the watch goes on").expect("an answer");
+                if answer.events().iter().any(|event| event.event_type() == EventType::Delete) {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(LIMIT, deleted).await.expect("the DELETE comes");
+        changes.send(Change::Remove(1)).await.expect("the balancer runs");
+        told("cut: tonic's balancer by a watch", running).await
+    }
+}
+
+/// The key has just gone.
+async fn told(name: &str, running: Running) -> Row {
+    let begin = Instant::now();
+    match running.ends_within(PATIENCE).await {
+        Ok(ends) => {
+            let delays: Vec<_> = ends.into_iter().map(|end| seconds_between(begin, end)).collect();
+            Row::alone(name, Unit::Seconds, &delays, Target::None, format!("{CALLS} calls"))
+        }
+        Err(left) => {
+            let counts = format!("{left} of {CALLS} calls still run then");
+            Row::not_within(name, PATIENCE.as_secs_f64(), counts)
+        }
+    }
+}
+
+/// Deletes a key; gives the revision.
+pub async fn delete(etcd: &Etcd, key: &str) -> i64 {
+    let deleted = etcd.client().await.delete(key, None).await.expect("etcd deletes");
+    deleted.header().expect("each answer has a header").revision()
+}

@@ -1,0 +1,121 @@
+//! How soon a peer that has come back is called again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use componenthost::cluster::Keys;
+use componenthost::discovery::{Discovery, DiscoveryConfig};
+use etcd_client::{EventType, WatchOptions, WatchStream};
+use tests::etcd::Etcd;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
+use tonic::transport::channel::Change;
+use tonic::transport::{Channel, Endpoint};
+
+use super::caller::{Caller, LIMIT, asks_who, endpoint, record_at};
+use super::cut::delete;
+use super::sessions::role;
+use super::stamps::{Stamps, seconds_between};
+use crate::peers::Peers;
+use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
+
+/// The subject.
+pub const SUBJECT: Subject = Subject {
+    name: "ready",
+    about: "from a bare watcher's receipt of a put to the answer of a call that waited for that peer",
+    measure: |effort| -> Measuring { Box::pin(measure(effort)) },
+};
+
+async fn measure(effort: Effort) -> Vec<Row> {
+    let etcd = Etcd::start().await;
+    let rounds = effort.pick(20, 100);
+    let peers = Peers::start(2 * (rounds + 1));
+    let registry = etcd.registry().await;
+    let prefix = registry.keys().active_session(&role());
+    let received = Stamps::of_bare(etcd.endpoints(), prefix.clone()).await;
+    let mut run = Run { etcd: &etcd, keys: registry.keys(), peers: &peers, received, next: 0, deleted: 0 };
+    let discovery = Discovery::new(registry.clone(), &DiscoveryConfig::default());
+    let caller = Caller::of(discovery.follow(&role()), None);
+    let (balancer, changes) = Channel::balance_channel(8);
+    let options = WatchOptions::new().with_prefix();
+    let watch = etcd.client().await.watch(prefix, Some(options)).await.expect("etcd lets watch");
+    let (fed, mut has_fed) = watch::channel(0);
+    let feeding = tokio::spawn(feed(watch, changes, Arc::from(peers.addresses.as_slice()), fed));
+    let mut pairs = Vec::new();
+    for round in 0..=rounds {
+        let client = caller.client();
+        let ours = run.called_after(async move { asks_who(client, 0).await }).await;
+        let channel = balancer.clone();
+        // Neither side may answer by a peer that was deleted before.
+        has_fed.wait_for(|revision| *revision >= run.deleted).await.expect("it goes on");
+        let baseline = run.called_after(async move { asks_who(channel, 0).await }).await;
+        caller.none_left().await;
+        if round > 0 {
+            pairs.push((ours, baseline));
+        }
+    }
+    feeding.abort();
+    caller.stop().await;
+    let counts = format!("{rounds} peers, each a new process at a new address, one of warm-up");
+    let alone: Vec<_> = pairs.iter().map(|(ours, _)| *ours).collect();
+    vec![
+        Row::alone("ready: a waiting call answered", Unit::Seconds, &alone, Target::AtMost(0.020), counts.clone()),
+        Row::compared("ready: to tonic's balancer by a watch", Unit::Seconds, &pairs, Target::None, counts),
+    ]
+}
+
+struct Run<'a> {
+    etcd: &'a Etcd,
+    keys: &'a Keys,
+    peers: &'a Peers,
+    received: Stamps,
+    next: usize,
+    /// The revision of the last DELETE.
+    deleted: i64,
+}
+
+impl Run<'_> {
+    /// One more peer comes, is called, and goes.
+    async fn called_after(&mut self, call: impl Future<Output = bool> + Send + 'static) -> f64 {
+        let call = tokio::spawn(async move {
+            let answered = call.await;
+            (answered, Instant::now())
+        });
+        // It waits by then, in the ordinary way of things; if not, the figure is as true.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        self.next += 1;
+        let record = record_at(self.next, &self.peers.addresses[self.next - 1]);
+        let put = self.etcd.put_session(self.keys, &role(), &record, Duration::from_secs(3600)).await;
+        let at = self.received.at(put.revision).await;
+        let (answered, end) = tokio::time::timeout(LIMIT, call).await.expect("in time").expect("no panic");
+        assert!(answered, "the call is answered");
+        self.deleted = delete(self.etcd, &put.key).await;
+        self.received.at(self.deleted).await;
+        seconds_between(at, end)
+    }
+}
+
+/// What a user of tonic's would write.
+async fn feed(
+    mut watch: WatchStream,
+    changes: Sender<Change<i64, Endpoint>>,
+    addresses: Arc<[String]>,
+    fed: watch::Sender<i64>,
+) {
+    while let Ok(Some(answer)) = watch.message().await {
+        for event in answer.events() {
+            let key = event.kv().and_then(|pair| pair.key_str().ok()).unwrap_or_default();
+            let Some(id) = key.rsplit_once('-').and_then(|(_, id)| id.parse().ok()) else { continue };
+            let change = match event.event_type() {
+                EventType::Put => {
+                    Change::Insert(id, endpoint(&addresses[usize::try_from(id).expect("a small number") - 1]))
+                }
+                EventType::Delete => Change::Remove(id),
+            };
+            if changes.send(change).await.is_err() {
+                return;
+            }
+            fed.send_replace(event.kv().map_or(0, etcd_client::KeyValue::mod_revision));
+        }
+    }
+}
