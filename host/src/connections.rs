@@ -6,12 +6,16 @@
 //! its clients, `admin` reads its overview.
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
-//! * `dial`, `link`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in passing.
+//! * `dial`, `link`, `pool`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in
+//!   passing.
 //! * `local`: the way to a peer in this very host.
-//! * `dependency`, `events`, `history`: what a driver publishes: the peers now, each change, and the last ones.
-//! * `client`, `refusal`, `body`: a call: the truth table, waiting, deadlines, and how it is cut.
+//! * `dependency`, `events`, `history`: what a driver publishes: the peers now, each change, and the last ones. `ranks`: who of
+//!   them is called next.
+//! * `client`, `call`, `refusal`: a call: the truth table, waiting, deadlines, sending again; `tape`, `body`: its two
+//!   bodies, and how it is cut.
 
 mod body;
+mod call;
 mod client;
 mod config;
 mod connection;
@@ -26,7 +30,10 @@ mod local;
 mod overview;
 pub mod peer;
 mod places;
+mod pool;
+mod ranks;
 mod refusal;
+mod tape;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -134,10 +141,11 @@ impl ConnectionManager {
     /// Callers of one host share the links of a role, and follow one table: the one that was given last. Must be called on
     /// a tokio runtime.
     pub fn add_dependency(&self, caller: &Role, dependency: Dependency, table: watch::Receiver<Arc<PeerTable>>) {
+        let mut roles = self.write();
+        // Looked at under the lock: a stop takes it after it has said so, and ends what it finds.
         if self.is_stopped() {
             return;
         }
-        let mut roles = self.write();
         let role = dependency.role.clone();
         let followed = match roles.followed.get(&role) {
             Some(known) => {

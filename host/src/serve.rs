@@ -3,11 +3,13 @@
 //! Not responsible for how a component stands (`lifecycle`) nor for its code (`plugin`): it routes by gRPC service name to
 //! what [`Served`] says.
 
+mod answer;
 mod cut;
 mod dispatch;
 mod handshakes;
 mod health;
 mod host_service;
+mod log;
 mod served;
 
 use std::future::Future;

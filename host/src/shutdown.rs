@@ -38,6 +38,9 @@ pub enum Stopped {
 /// What of the limit is kept for giving sessions up when components hang.
 const RESERVE: Duration = Duration::from_secs(2);
 
+/// How long calls that were cut may take to end.
+const CUT_LIMIT: Duration = Duration::from_secs(1);
+
 /// How long the last answers may take on their way out.
 const LAST_ANSWERS: Duration = Duration::from_millis(250);
 
@@ -248,6 +251,12 @@ async fn drain_calls(ending: &[Ending], limit: Duration) {
         tracing::warn!(running, "calls still run after {limit} (shutdown.drain): they are cut");
         for Ending { alive, .. } in ending {
             alive.cut.cut(Reason::SessionStopping, "the host is stopping, and the drain's limit is over");
+        }
+        // No component ends while its calls run, also where their answers are not read.
+        let ended = futures_util::future::join_all(generations().map(|generation| generation.no_calls()));
+        if tokio::time::timeout(CUT_LIMIT, ended).await.is_err() {
+            let running: usize = generations().map(|generation| generation.ledger().calls).sum();
+            tracing::warn!(running, "calls still run although they were cut: their component keeps a thread");
         }
     }
 }

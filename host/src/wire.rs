@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+pub use plugin_api::call::set_timeout;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::state::StateCode;
 
@@ -97,40 +98,7 @@ pub fn wait(headers: &HeaderMap) -> Result<Option<Duration>, BadMetadata> {
 ///
 /// Where the metadata is there and is not what gRPC's specification asks for: at most eight digits and a unit.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, BadMetadata> {
-    read(headers, &metadata::TIMEOUT, "duration of gRPC's", parse_timeout)
-}
-
-/// Limits how long a call may last.
-pub fn set_timeout(headers: &mut HeaderMap, timeout: Duration) {
-    // The value has at most eight digits; the finest unit that fits, rounded up: nobody gets less time than was given.
-    const MOST: u128 = 99_999_999;
-    let nanoseconds = timeout.as_nanos();
-    let units = [("n", 1), ("u", 1_000), ("m", 1_000_000), ("S", 1_000_000_000), ("M", 60_000_000_000)];
-    let text = units
-        .into_iter()
-        .map(|(unit, size)| (unit, nanoseconds.div_ceil(size)))
-        .find(|(_, count)| *count <= MOST)
-        .map_or_else(|| format!("{MOST}H"), |(unit, count)| format!("{count}{unit}"));
-    if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert(metadata::TIMEOUT, value);
-    }
-}
-
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let count: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(count * 60 * 60)),
-        "M" => Some(Duration::from_secs(count * 60)),
-        "S" => Some(Duration::from_secs(count)),
-        "m" => Some(Duration::from_millis(count)),
-        "u" => Some(Duration::from_micros(count)),
-        "n" => Some(Duration::from_nanos(count)),
-        _ => None,
-    }
+    read(headers, &metadata::TIMEOUT, "duration of gRPC's", plugin_api::call::parse_timeout)
 }
 
 fn read<T>(

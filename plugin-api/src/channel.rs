@@ -14,10 +14,17 @@ use tonic::body::Body;
 
 use crate::border::http::FfiResponse;
 use crate::border::v1::host::HostChannel;
+use crate::call::Call;
 use crate::identity::{Role, ServerId};
 
 /// The call metadata by which a call asks to wait for a ready peer, in milliseconds.
 pub const WAIT_MS: &str = "componenthost-wait-ms";
+
+/// For how long one call waits for a ready peer, as an extension of its request:
+/// `request.extensions_mut().insert(WaitForReady(limit))`. It goes before [`Channel::wait`] and the dependency's own default;
+/// zero is refused at once. A call without a deadline waits no longer than the host's `connections.wait_cap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitForReady(pub Duration);
 
 /// Whom a channel calls.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -51,7 +58,8 @@ impl std::fmt::Display for Target {
 ///
 /// It connects nothing and never waits by itself: the host owns the link. A call to a peer that is not there is answered
 /// at once with a status that carries a [`crate::Refusal`]; a running one is cut with such a status when the peer's session
-/// goes. A call's own deadline (`Request::set_timeout`) is kept.
+/// goes. A call's own deadline (`Request::set_timeout`) is kept; within a call that is being served, so is what is left of
+/// that one's ([`Call`]).
 #[derive(Clone)]
 pub struct Channel {
     host: HostChannel,
@@ -87,10 +95,14 @@ impl tower::Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, mut request: Request<Body>) -> ResponseFuture {
-        if let Some(wait) = self.wait {
+        let own = request.extensions().get::<WaitForReady>().map(|WaitForReady(wait)| *wait);
+        if let Some(wait) = own.or(self.wait) {
             let name = HeaderName::from_static(WAIT_MS);
             let milliseconds = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
             request.headers_mut().entry(name).or_insert_with(|| HeaderValue::from(milliseconds));
+        }
+        if let Some(call) = Call::current() {
+            call.hand_on(request.headers_mut());
         }
         ResponseFuture(self.host.call(&self.runtime, request))
     }

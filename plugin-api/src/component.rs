@@ -39,9 +39,9 @@ use crate::services::Services;
 /// All methods run on the host's workers, inside the plugin's own tokio runtime: timers, sockets and `tokio::spawn` work.
 /// What blocks goes to `tokio::task::spawn_blocking`. A panic in a call is `INTERNAL` for that call alone; a panic or an
 /// error in `start` or `activate`, and a panic in any other method here or in a task of [`Context::spawn`], turns the
-/// component Abnormal, and the host starts a fresh one after a while. Each method but `on_peer` has a time limit
-/// (`[component.<role>]` in the configuration); past it the host drops the method's future and goes on as after an error. A
-/// future that is always ready must yield by itself: the host's workers have no budget for it.
+/// component Abnormal, and the host starts a fresh one after a while. Each method has a time limit (`[component.<role>]` in
+/// the configuration); past it the host drops the method's future and goes on as after an error, but after `on_peer` with
+/// the next event. A future that is always ready must yield by itself: the host's workers have no budget for it.
 #[async_trait]
 pub trait Component: Send + Sync + 'static {
     /// What it is and what it depends on; asked once, before anything else.
@@ -74,12 +74,13 @@ pub trait Component: Send + Sync + 'static {
         Ok(())
     }
 
-    /// A peer came, went or changed. First comes the table as it is. The next event waits until this one is handled;
-    /// where many wait they are merged into a new table, and nobody else is held up.
+    /// A peer came, went or changed. First comes the table of each role as it is. The next event waits until this one is
+    /// handled, and nobody else is held up. Where it took long, the events of a role that came meanwhile are merged: a new
+    /// table comes in their place.
     ///
     /// # Cancel safety
     ///
-    /// Dropped when the component is deactivated for good.
+    /// Dropped at its time limit: the table of that role comes next. Dropped when the component is deactivated for good.
     async fn on_peer(&self, event: PeerEvent) {
         let _ = event;
     }

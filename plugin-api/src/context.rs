@@ -98,7 +98,8 @@ impl Context {
     /// Runs a task on the host's workers, inside the component's own runtime context, and accounts for it under this name.
     ///
     /// It ends by itself, by [`Task::abort`], or when the component is stopped: the host drops what is left then. A panic
-    /// in it is a panic in the component's life. For what blocks a thread there is `tokio::task::spawn_blocking`.
+    /// in it is a panic in the component's life. Where a call is being served it is part of that one, with its deadline and
+    /// its trace ([`crate::Call`]). For what blocks a thread there is `tokio::task::spawn_blocking`.
     pub fn spawn<F>(&self, name: &str, future: F) -> Task<F::Output>
     where
         F: Future + Send + 'static,

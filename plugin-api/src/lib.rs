@@ -106,12 +106,13 @@
 //!
 //! [`Component`] has the life of a component and the rules of each method; [`Context`] what it may ask for; [`Fence`]
 //! whether it may still act as the holder of its session; [`Channel`] how
-//! calls to peers behave; [`Refusal`] why a call was not answered. `examples/smallest.rs` is the smallest legal plugin.
+//! calls to peers behave; [`Call`] what a call hands on to those made for it; [`Refusal`] why a call was not answered. `examples/smallest.rs` is the smallest legal plugin.
 //! [`border`] is the ABI: no author needs it.
 
 #![deny(missing_docs)]
 
 pub mod border;
+pub mod call;
 pub mod channel;
 pub mod component;
 pub mod context;
@@ -126,8 +127,10 @@ pub mod refusal;
 pub mod services;
 pub mod state;
 pub mod task;
+pub mod trace;
 
 pub use async_trait::async_trait;
+pub use call::Call;
 pub use channel::{Channel, Target};
 pub use component::{Component, Deactivation, Resume, Snapshot};
 pub use context::{Client, Context, PeerStream};
@@ -141,3 +144,4 @@ pub use refusal::{Executed, Reason, Refusal};
 pub use services::Services;
 pub use state::StateCode;
 pub use task::{Task, TaskEnded};
+pub use trace::TraceContext;

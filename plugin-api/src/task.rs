@@ -12,6 +12,7 @@ use tracing::Instrument as _;
 
 use crate::border::future::Guarded;
 use crate::border::v1::TaskV1;
+use crate::call::handed_on;
 use crate::context::Shared;
 
 /// A task that [`crate::Context::spawn`] started. Dropping it lets the task run on; awaiting it gives its output.
@@ -35,7 +36,7 @@ impl<T: Send + 'static> Task<T> {
             // Nobody waits for the output of a task whose handle was dropped.
             let _ = sender.send(future.await);
         };
-        let guarded = Guarded::new(shared.runtime.clone(), work.in_current_span());
+        let guarded = Guarded::new(shared.runtime.clone(), handed_on(work.in_current_span()));
         let crossing = FfiFuture::new(async move {
             match guarded.await {
                 Ok(()) => RResult::ROk(()),

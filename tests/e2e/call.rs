@@ -281,3 +281,29 @@ async fn the_configuration_says_where_etcd_is_and_what_the_cluster_is_called() {
     let (code, shown) = text(run(&["rootcoord", "GetComponentStates", "--config", file]).await);
     assert!(code == 64 && shown.contains("etcd.root_path"), "{code} {shown}");
 }
+
+#[tokio::test]
+async fn a_call_that_waits_is_answered_after_a_takeover_and_by_whoever_comes() {
+    let cluster = tests::Cluster::start().await;
+    let directory = tempfile::tempdir().expect("a directory");
+    let data = json!({ "data_dirs": [directory.path()] });
+    let config = cluster.config().component("rootcoord", "rootcoord", data);
+    let file = directory.path().join("host.toml");
+    config.write(&file);
+    let file = file.to_str().expect("UTF-8").to_owned();
+    let ask = |wait: &'static str| {
+        let file = file.clone();
+        async move { run(&["rootcoord", "ShowCollections", "--config", &file, "--wait", wait]).await }
+    };
+    let early = tokio::spawn(ask("60s"));
+    let active = cluster.host(config.clone()).await;
+    early.await.expect("no panic").expect("whoever comes answers when it has started");
+    let standby = cluster.host(config).await;
+    standby.in_state("rootcoord", "StandBy").await;
+    active.kill9();
+    // Its key is there for as long as its lease, and then the standby has not served yet.
+    let (code, shown) = text(ask("0s").await);
+    assert!(code == 1, "{code} {shown}");
+    ask("60s").await.expect("the other one answers when it has taken over");
+    standby.assert_running();
+}

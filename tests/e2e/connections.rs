@@ -1,8 +1,14 @@
 //! The host's connections, without etcd: tables that are fed by hand, and small real servers on loopback.
 
 pub(crate) mod fake;
+mod local;
+mod pool;
 mod refusing;
+mod replay;
+mod rolling;
+mod silent;
 mod stale;
+mod stop;
 mod suspects;
 mod takeover;
 
@@ -11,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use componenthost::connections::{
-    Client, ConnectionManager, ConnectionsConfig, ConnectionsSettings, PeerEvents, PeerOverview,
+    Client, ConnectionManager, ConnectionsConfig, ConnectionsSettings, LocalHost, PeerEvents, PeerOverview,
 };
 use componenthost::tls::Security;
 use fake::{CLUSTER, FakeHost, Table, role};
@@ -57,12 +63,16 @@ impl Caller {
     }
 
     fn with(config: ConnectionsConfig) -> Self {
+        Self::within(config, None)
+    }
+
+    fn within(config: ConnectionsConfig, local: Option<LocalHost>) -> Self {
         let settings = ConnectionsSettings {
             config,
             cluster: CLUSTER.to_owned(),
             own: "caller-1".to_owned(),
             security: Security::plain(),
-            local: None,
+            local,
         };
         let manager = ConnectionManager::new(settings);
         let (nodes, coordinators) = (Table::of(NODE), Table::of(COORDINATOR));

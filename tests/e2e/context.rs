@@ -88,7 +88,8 @@ async fn a_component_is_told_of_its_peers_in_both_ways() {
 
     let told = eventually(LIMIT, async || {
         let events = probe.clone().events(Empty {}).await.map_err(|status| status.to_string())?.into_inner();
-        let last = |events: &[probe_plugin::v1::Event]| events.last().is_some_and(|event| event.change == "offline");
+        let last =
+            |events: &[probe_plugin::v1::Event]| events.last().is_some_and(|event| event.reason == "SESSION_GONE");
         let complete = last(&events.on_peer) && last(&events.watched);
         if complete { Ok(events) } else { Err(format!("{events:?}")) }
     })
@@ -99,7 +100,7 @@ async fn a_component_is_told_of_its_peers_in_both_ways() {
         let order = ["online", "stopping", "offline"].map(|change| changes.iter().position(|each| *each == change));
         assert!(order.iter().all(Option::is_some) && order.is_sorted(), "in order: {changes:?}");
         let last = events.last().expect("an event");
-        assert_eq!((last.reason.as_str(), last.peers.first().map(|peer| peer.server_id)), ("SESSION_GONE", beta_id));
+        assert_eq!((last.change.as_str(), last.peers.first().map(|peer| peer.server_id)), ("offline", beta_id));
     }
 }
 

@@ -1,6 +1,7 @@
 //! The main job: three components and two QueryNodes, each in a process of its own, search real vectors from files.
 
 pub mod scene;
+mod trace;
 
 use std::time::{Duration, Instant};
 

@@ -33,6 +33,9 @@ use crate::etcd::EtcdConfig;
 use crate::wire::Addressee;
 use codec::DynamicCodec;
 
+/// How long a call that is to be made again waits before that.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// What takes too long in [`CallError::Late`].
 const CALL: &str = "the call";
 
@@ -98,7 +101,7 @@ pub struct CallArguments {
     /// How long the call may last, and each step before it
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub timeout: Duration,
-    /// Wait so long for a host with the role to be registered
+    /// Wait so long for a host with the role that takes the call: until one is registered, has started, or has taken over
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub wait: Option<Duration>,
 }
@@ -129,8 +132,30 @@ pub async fn run(arguments: CallArguments) -> u8 {
 pub async fn call(arguments: &CallArguments, out: &mut (dyn Write + Send)) -> Result<(), CallError> {
     let text = request_text(&arguments.json)?;
     let config = arguments.config.as_deref().map(Config::load).transpose()?;
-    let target = find(arguments, config.as_ref()).await?;
-    let (channel, trace) = way::connect(arguments, config.as_ref(), &target.address).await?;
+    let until = Instant::now() + arguments.wait.unwrap_or_default();
+    loop {
+        let failed = match attempt(arguments, config.as_ref(), &text, until, out).await {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        // Nobody has executed it, and the next one may be found elsewhere.
+        if !failed.may_pass(arguments.role.as_str()) || Instant::now() + PAUSE >= until {
+            return Err(failed);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Makes the call once, at the host that is found now.
+async fn attempt(
+    arguments: &CallArguments,
+    config: Option<&Config>,
+    text: &str,
+    until: Instant,
+    out: &mut (dyn Write + Send),
+) -> Result<(), CallError> {
+    let target = find(arguments, config, until).await?;
+    let (channel, trace) = way::connect(arguments, config, &target.address).await?;
     let services = limited(arguments, "asking for the types", reflection::services(channel.clone())).await?;
     let services = services.map_err(|source| match trace.told() {
         // A certificate is refused after the handshake.
@@ -148,7 +173,7 @@ pub async fn call(arguments: &CallArguments, out: &mut (dyn Write + Send)) -> Re
             return Err(refused.map_or(unknown, |status| CallError::Refused(Box::new(status))));
         }
     };
-    let messages = message::parse(&text, &method)?;
+    let messages = message::parse(text, &method)?;
     let request = request(arguments, &target.addressee, stream::iter(messages));
     let since = Instant::now();
     let sent = limited(arguments, CALL, send(channel, method, request, out)).await?;
@@ -180,14 +205,14 @@ fn request_text(json: &str) -> Result<String, CallError> {
     }
 }
 
-async fn find(arguments: &CallArguments, config: Option<&Config>) -> Result<Target, CallError> {
+async fn find(arguments: &CallArguments, config: Option<&Config>, until: Instant) -> Result<Target, CallError> {
     let role = arguments.role.clone();
     if let Some(address) = arguments.address.clone() {
         let addressee = Addressee { cluster: None, server_id: arguments.server_id, role: Some(role) };
         return Ok(Target { address, addressee });
     }
     let etcd = etcd_config(arguments, config);
-    let host = lookup::find(&etcd, &role, arguments.server_id, arguments.wait.unwrap_or_default()).await?;
+    let host = lookup::find(&etcd, &role, arguments.server_id, until).await?;
     // Without the configuration the cluster's name is not known: it need not be the root path.
     let cluster = config.map(|config| config.cluster_name().to_owned());
     let addressee = Addressee { cluster, server_id: Some(host.server_id), role: Some(role) };

@@ -41,6 +41,10 @@ pub struct ComponentConfig {
     /// The most that its `activate` may take, which reads again what another may have written.
     #[serde(with = "humantime_serde")]
     pub activate_timeout: Duration,
+    /// The most that one call of its `on_peer` may take. Past it that call is dropped, and the component is told the table
+    /// of that role as it is by then: it works on.
+    #[serde(with = "humantime_serde")]
+    pub on_peer_timeout: Duration,
     /// The most that its `deactivate` may take. Short, because a successor may be waiting for it.
     #[serde(with = "humantime_serde")]
     pub deactivate_timeout: Duration,
@@ -61,6 +65,7 @@ impl Default for ComponentConfig {
             lease_policy: None,
             start_timeout: Duration::from_secs(60),
             activate_timeout: Duration::from_secs(30),
+            on_peer_timeout: Duration::from_secs(30),
             deactivate_timeout: Duration::from_secs(3),
             stop_timeout: Duration::from_secs(3),
             config: toml::Table::new(),
@@ -75,6 +80,7 @@ impl ComponentConfig {
         for (key, value) in [
             ("start_timeout", self.start_timeout),
             ("activate_timeout", self.activate_timeout),
+            ("on_peer_timeout", self.on_peer_timeout),
             ("deactivate_timeout", self.deactivate_timeout),
             ("stop_timeout", self.stop_timeout),
         ] {

@@ -190,6 +190,7 @@ fn values_out_of_range_are_reported() {
         ("[component.a]\nsha256 = 'xyz'", "component.a.sha256"),
         ("[component.a]\nstart_timeout = '0s'", "component.a.start_timeout"),
         ("[component.a]\nactivate_timeout = '0s'", "component.a.activate_timeout"),
+        ("[component.a]\non_peer_timeout = '0s'", "component.a.on_peer_timeout"),
         ("[component.a]\ndeactivate_timeout = '0s'", "component.a.deactivate_timeout"),
         ("[component.a]\nstop_timeout = '0s'", "component.a.stop_timeout"),
         ("[component.a]\nversion = 'new'", "component.a.version"),

@@ -1,70 +1,39 @@
-//! The two bodies of a call: what ends a call ends both, wherever they are.
+//! The answer's body: what ends a call ends it, whether it is read or not.
+//!
+//! A reader that does not poll would hold the call's resources, and the peer's stream, after the call was cut. So the body
+//! lies where what ends the call can take it away.
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http_body::{Body as _, Frame, SizeHint};
-use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
+use tokio::runtime::Handle;
 use tonic::Status;
 use tonic::body::Body;
 
 use super::dependency::PeerShared;
 use super::link::{LinkBody, LinkError};
+use super::tape::Turn;
 
 /// Ready when a call is ended from here, with the status that its caller gets.
 pub(super) type End = Pin<Box<dyn Future<Output = Status> + Send>>;
 
-/// What is sent. It ends with an error when the call has ended, so that no upload goes on after it.
-pub(super) struct Upload {
-    body: Body,
-    over: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Upload {
-    /// The request's body, so long as the call is not over.
-    pub fn wrap(body: Body, over: &CancellationToken) -> Body {
-        if body.is_end_stream() {
-            return body;
-        }
-        Body::new(Self { body, over: Box::pin(over.clone().cancelled_owned()) })
-    }
-}
-
-impl http_body::Body for Upload {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.over.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(Status::cancelled("the call is over"))));
-        }
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 /// A call that runs on a link: counted, and over when this is dropped.
 pub(super) struct Running {
     peer: Arc<PeerShared>,
-    _over: DropGuard,
+    _upload: Turn,
 }
 
 impl Running {
     /// Counts a call to this peer.
-    pub fn begin(peer: Arc<PeerShared>, over: CancellationToken) -> Self {
+    pub fn begin(peer: Arc<PeerShared>, upload: Turn) -> Self {
         peer.running.fetch_add(1, Ordering::Relaxed);
-        Self { peer, _over: over.drop_guard() }
+        Self { peer, _upload: upload }
     }
 }
 
@@ -76,10 +45,64 @@ impl Drop for Running {
 
 /// What is received. A call that is cut yields its status here, once.
 pub(super) struct Download<Broken> {
-    /// Gone as soon as the call is over: dropping it resets the call at the peer.
-    body: Option<(LinkBody, Running)>,
-    end: End,
+    shared: Arc<Shared>,
+    /// Polls of the end register this: it is told of the end though nobody reads.
+    alarm: Waker,
     broken: Broken,
+}
+
+struct Shared {
+    // Locked for each frame by the reader, and once by what ends the call.
+    state: Mutex<State>,
+    reader: AtomicWaker,
+    runtime: Handle,
+}
+
+enum State {
+    /// Dropping the body resets the call at the peer.
+    Open {
+        body: LinkBody,
+        _running: Running,
+        end: End,
+    },
+    /// To be told to the reader.
+    Ended(Status),
+    Over,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No code of others runs while it is locked.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has the call been ended? Then what it held goes.
+    fn settle(&self, alarm: &Waker) {
+        let mut state = self.lock();
+        let State::Open { end, .. } = &mut *state else { return };
+        let Poll::Ready(status) = end.as_mut().poll(&mut Context::from_waker(alarm)) else { return };
+        let before = std::mem::replace(&mut *state, State::Ended(status));
+        drop(state);
+        drop(before);
+    }
+
+    fn close(&self) {
+        let before = std::mem::replace(&mut *self.lock(), State::Over);
+        drop(before);
+    }
+}
+
+/// Wakes the reader, and sees itself to it that the call is over: it may be that nobody reads.
+struct Alarm(Weak<Shared>);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        let Some(shared) = self.0.upgrade() else { return };
+        shared.reader.wake();
+        let runtime = shared.runtime.clone();
+        // Not here: whoever ends calls may hold locks that the end looks at. It ends by itself, at once.
+        runtime.spawn(async move { shared.settle(&Waker::from(self)) });
+    }
 }
 
 impl<Broken> Download<Broken>
@@ -91,12 +114,12 @@ where
         if body.is_end_stream() {
             return Body::empty();
         }
-        Body::new(Self { body: Some((body, running)), end, broken })
-    }
-
-    fn fail(&mut self, status: Status) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.body = None;
-        Poll::Ready(Some(Err(status)))
+        let state = Mutex::new(State::Open { body, _running: running, end });
+        let shared = Arc::new(Shared { state, reader: AtomicWaker::new(), runtime: Handle::current() });
+        let alarm = Waker::from(Arc::new(Alarm(Arc::downgrade(&shared))));
+        // From now on it is told of the end.
+        shared.settle(&alarm);
+        Body::new(Self { shared, alarm, broken })
     }
 }
 
@@ -107,30 +130,48 @@ where
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let Some((body, _)) = &mut this.body else { return Poll::Ready(None) };
-        if let Poll::Ready(status) = this.end.as_mut().poll(context) {
-            return this.fail(status);
-        }
-        match ready!(Pin::new(body).poll_frame(context)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
-            Some(Err(error)) => {
-                let status = (this.broken)(error);
-                this.fail(status)
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.shared.reader.register(context.waker());
+        self.shared.settle(&self.alarm);
+        let mut state = self.shared.lock();
+        let polled = match &mut *state {
+            State::Open { body, .. } => Pin::new(body).poll_frame(context),
+            State::Ended(_) | State::Over => {
+                let State::Ended(status) = std::mem::replace(&mut *state, State::Over) else {
+                    return Poll::Ready(None);
+                };
+                return Poll::Ready(Some(Err(status)));
             }
-            None => {
-                this.body = None;
-                Poll::Ready(None)
-            }
-        }
+        };
+        let (over, frame) = match polled {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(frame) => (!matches!(frame, Some(Ok(_))), frame),
+        };
+        let before = over.then(|| std::mem::replace(&mut *state, State::Over));
+        drop(state);
+        drop(before);
+        Poll::Ready(frame.map(|frame| frame.map_err(&self.broken)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(|(body, _)| body.is_end_stream())
+        match &*self.shared.lock() {
+            State::Open { body, .. } => body.is_end_stream(),
+            State::Ended(_) => false,
+            State::Over => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
+        match &*self.shared.lock() {
+            State::Open { body, .. } => body.size_hint(),
+            State::Ended(_) => SizeHint::default(),
+            State::Over => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl<Broken> Drop for Download<Broken> {
+    fn drop(&mut self) {
+        self.shared.close();
     }
 }

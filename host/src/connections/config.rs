@@ -34,6 +34,8 @@ pub struct ConnectionsConfig {
     pub connect_timeout: Duration,
     /// How many dials may begin at once. Default 64; one that has been silent for a quarter of a second does not count.
     pub max_parallel_dials: usize,
+    /// How many HTTP/2 connections a link has, 1 to 64. Default 1; more help where many large calls run to one peer at once.
+    pub per_peer: usize,
     /// How often a link is asked for a sign of life, calls or not; `0s` never. Default 5 s: less is refused by servers of
     /// Milvus.
     #[serde(with = "humantime_serde")]
@@ -77,6 +79,7 @@ impl Default for ConnectionsConfig {
             probe_interval: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
             max_parallel_dials: 64,
+            per_peer: 1,
             keepalive_interval: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(2),
             wait_cap: Duration::from_secs(5),
@@ -126,6 +129,9 @@ impl ConnectionsConfig {
         if !(1..=65_536).contains(&self.max_parallel_dials) {
             mistakes.push(("max_parallel_dials", "must be from 1 to 65536".to_owned()));
         }
+        if !(1..=64).contains(&self.per_peer) {
+            mistakes.push(("per_peer", "must be from 1 to 64".to_owned()));
+        }
         mistakes
     }
 
@@ -172,6 +178,7 @@ mod tests {
             jitter: 1.0,
             connect_timeout: nothing,
             max_parallel_dials: 0,
+            per_peer: 0,
             keepalive_timeout: nothing,
             wait_cap: LONGEST * 2,
             ..Default::default()
@@ -185,6 +192,7 @@ mod tests {
             "jitter",
             "keepalive_timeout",
             "max_parallel_dials",
+            "per_peer",
             "wait_cap",
             "window",
             "windows",

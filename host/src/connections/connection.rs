@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
+use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plugin_api::error::chain;
@@ -18,7 +19,7 @@ use tonic::body::Body;
 
 use super::ConnectionsConfig;
 use super::frames::{Traffic, Watched};
-use super::link::{Ended, LinkBody, SendFailure};
+use super::link::{Ended, SendFailure};
 use crate::metrics::Disconnect;
 use crate::tls::Security;
 use crate::tls::connect::{ConnectError, connect};
@@ -127,7 +128,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`SendFailure`] has it.
+    /// As [`SendFailure`] has it; with the request as it was, where nothing of it was sent.
     ///
     /// # Cancel safety
     ///
@@ -135,17 +136,17 @@ impl Connection {
     pub fn send(
         &self,
         mut request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<LinkBody>, SendFailure>> + Send + use<> {
+    ) -> impl Future<Output = Result<Response<Incoming>, (SendFailure, Option<Box<Request<Body>>>)>> + Send + use<>
+    {
         let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         *request.uri_mut() = self.uri(path);
         *request.version_mut() = http::Version::HTTP_2;
         let sent = self.sender.clone().try_send_request(request);
         async move {
-            let answer = sent.await.map_err(|mut failure| match failure.take_message() {
-                Some(request) => SendFailure::NotSent(Box::new(request)),
-                None => SendFailure::of(failure.into_error().into()),
-            })?;
-            Ok(answer.map(LinkBody::Http2))
+            sent.await.map_err(|mut failure| match failure.take_message() {
+                Some(request) => (SendFailure::NotSent, Some(Box::new(request))),
+                None => (SendFailure::of(failure.into_error().into()), None),
+            })
         }
     }
 

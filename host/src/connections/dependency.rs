@@ -2,7 +2,7 @@
 //!
 //! The driver alone writes. A reader never waits for another and never holds the driver up.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::frames::Traffic;
 use super::history::PastEvent;
 use super::link::{Link, Way};
 use super::peer::{Departure, LinkState, PeerState, Says};
+use super::ranks::{Rank, Ranks};
 use crate::cluster::{PeerSessionEntry, PeerTable};
 use crate::metrics::OfRole;
 
@@ -32,8 +33,8 @@ pub(super) struct Followed {
     /// Locked while a view and its events are published, so that a listener that begins sees each change exactly once:
     /// in its first table, or as an event.
     events: Mutex<Events>,
-    /// Counts the calls to a node role, to take its peers in turn.
-    turn: AtomicUsize,
+    /// The id of the node that was called last, to take them in turn.
+    turn: AtomicI64,
 }
 
 /// A role's peers as they are at one moment.
@@ -45,6 +46,8 @@ pub(super) struct RoleView {
     pub source: watch::Receiver<Arc<PeerTable>>,
     /// All peers that are in the table.
     pub peers: PeerViews,
+    /// Who of them is called next.
+    pub ranks: Ranks,
     /// Those that have gone lately.
     pub gone: PeersGone,
 }
@@ -114,13 +117,14 @@ impl Followed {
         measured: Arc<OfRole>,
     ) -> Self {
         let table = Arc::new(PeerTable::unknown(role.clone()));
-        let view = RoleView { table, source, peers: PeerViews::new_sync(), gone: PeersGone::new_sync() };
+        let (peers, gone) = (PeerViews::new_sync(), PeersGone::new_sync());
+        let view = RoleView { table, source, peers, ranks: Ranks::default(), gone };
         Self {
             role,
             measured,
             view: watch::Sender::new(Arc::new(view)),
             events: Mutex::new(Events::new(news)),
-            turn: AtomicUsize::new(0),
+            turn: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -154,10 +158,16 @@ impl Followed {
     pub fn choose(&self, view: &RoleView, kind: Kind) -> Option<Arc<PeerView>> {
         match kind {
             Kind::Coordinator => view.active().cloned(),
-            Kind::Node => {
-                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-                view.in_turn(turn).cloned()
-            }
+            Kind::Node => loop {
+                let before = self.turn.load(Ordering::Relaxed);
+                let peer = view.next_after(ServerId(before))?;
+                // Another call may have taken this one meanwhile: it is the next one's turn.
+                let taken =
+                    self.turn.compare_exchange(before, peer.entry.server_id().0, Ordering::Relaxed, Ordering::Relaxed);
+                if taken.is_ok() {
+                    return Some(Arc::clone(peer));
+                }
+            },
         }
     }
 }
@@ -175,25 +185,14 @@ impl RoleView {
 
     /// The active holder of a coordinator role.
     pub fn active(&self) -> Option<&Arc<PeerView>> {
-        let holders = || self.peers.values().filter(|peer| !peer.entry.standby);
-        holders().find(|peer| peer.entry.record.exclusive).or_else(|| holders().next())
+        let holder = self.ranks.holder().and_then(|server_id| self.peers.get(&server_id));
+        holder.or_else(|| self.peers.values().find(|peer| !peer.entry.standby))
     }
 
-    /// The peer of a node role whose turn it is: of those that can be called; else of those that still can, though they
-    /// are stopping; else the one that is nearest to it.
-    fn in_turn(&self, turn: usize) -> Option<&Arc<PeerView>> {
-        let rank = |peer: &Arc<PeerView>| match (peer.state.session.kind(), &peer.state.link) {
-            (PeerSession::Live, LinkState::Ready { .. }) => 0,
-            (PeerSession::Stopping, LinkState::Ready { .. }) => 1,
-            (PeerSession::Live, LinkState::Draining { .. }) => 2,
-            (_, LinkState::Connecting { .. } | LinkState::Refusing { .. }) => 3,
-            (_, LinkState::Retrying { .. }) => 4,
-            _ => 5,
-        };
-        let serving = || self.peers.values().filter(|peer| !peer.entry.standby);
-        let best = serving().map(rank).min()?;
-        let candidates: Vec<_> = serving().filter(|peer| rank(peer) == best).collect();
-        candidates.get(turn % candidates.len()).copied()
+    /// The node whose turn it is after this one: of those that can be called; else of those that still can, though they are
+    /// stopping; else the one that is nearest to it.
+    fn next_after(&self, before: ServerId) -> Option<&Arc<PeerView>> {
+        self.peers.get(&self.ranks.next_after(before)?)
     }
 
     /// All peers, for a component.
@@ -208,6 +207,11 @@ impl PeerView {
         self.state.session.kind() == PeerSession::Live
             && matches!(self.state.link, LinkState::Ready { .. })
             && !self.entry.standby
+    }
+
+    /// How near it is to being called; none for one in standby, which never is.
+    pub fn rank(&self) -> Option<Rank> {
+        (!self.entry.standby).then(|| Rank::of(&self.state))
     }
 
     /// Has it said that it will stop?

@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use plugin_api::error::chain;
@@ -22,6 +22,7 @@ use super::frames::Traffic;
 use super::link::{Link, LinkEnd, SendFailure};
 use super::local::LocalCalls;
 use super::peer::Standing;
+use super::pool;
 use super::refusal::bounded;
 use crate::wire::v1::host_client::HostClient;
 use crate::wire::v1::{GetIdentityRequest, GetIdentityResponse};
@@ -119,6 +120,32 @@ pub async fn dial(
     outcome.unwrap_or_else(|_| Dialled::Failed(format!("it did not prove itself within {limit:?}")))
 }
 
+/// How a link that is ready comes by further connections: each is proved as the first was.
+pub fn further(
+    address: String,
+    expected: Expected,
+    close: CancellationToken,
+    surroundings: Surroundings,
+    traffic: Arc<Traffic>,
+) -> pool::Dial {
+    Box::new(move || {
+        let (place, limit) = (Place::Address(address.clone()), surroundings.config.connect_timeout);
+        let close = close.child_token();
+        let attempt = dial(place, expected.clone(), close, limit, surroundings.clone(), Arc::clone(&traffic));
+        Box::pin(async move {
+            match attempt.await {
+                // How its role stands is the link's business: who it is was proved.
+                Dialled::Answered { opened, .. } => {
+                    let parts = opened.link.first().zip(opened.end.into_first());
+                    opened.abandoned.disarm();
+                    parts.ok_or_else(|| "it ended at once".to_owned())
+                }
+                Dialled::Mismatch(error) | Dialled::TlsFailed(error) | Dialled::Failed(error) => Err(error),
+            }
+        })
+    })
+}
+
 /// Asks again over a link that is there; the peer may hold its answer until its role is to be called.
 pub async fn ask_again(opened: Opened, expected: Expected, delay: Duration, config: Arc<ConnectionsConfig>) -> Dialled {
     tokio::time::sleep(delay).await;
@@ -144,7 +171,7 @@ pub async fn ask_whether_there(link: Arc<Link>, expected: Expected, limit: Durat
 }
 
 /// Asks over a link that is proved how the peer stands, which says that it does not serve; it may hold its answer until it
-/// does. An answer that was not held is no reason to ask again at once.
+/// does. Not before `earliest`: one that does not hold it, or says this now and that then, is not pestered.
 ///
 /// # Errors
 ///
@@ -152,21 +179,15 @@ pub async fn ask_whether_there(link: Arc<Link>, expected: Expected, limit: Durat
 pub async fn ask_whether_serving(
     link: Arc<Link>,
     expected: Expected,
-    standby: bool,
+    earliest: Instant,
     config: Arc<ConnectionsConfig>,
 ) -> Result<Option<Standing>, Unproved> {
-    let earliest = tokio::time::Instant::now() + config.backoff_min;
+    tokio::time::sleep_until(earliest.into()).await;
     let hold = config.connect_timeout;
     let limit = hold * 2;
-    let answer = tokio::time::timeout(limit, ask(link, &expected, hold))
+    tokio::time::timeout(limit, ask(link, &expected, hold))
         .await
-        .unwrap_or_else(|_| Err(Unproved::Failed(format!("it did not say again who it is within {limit:?}"))));
-    if let Ok(Some(standing)) = &answer
-        && standing.proves(standby).is_err()
-    {
-        tokio::time::sleep_until(earliest).await;
-    }
-    answer
+        .unwrap_or_else(|_| Err(Unproved::Failed(format!("it did not say again who it is within {limit:?}"))))
 }
 
 /// What was asked over a link is no proof.
@@ -252,7 +273,7 @@ impl tower::Service<Request<Body>> for LinkService {
         Box::pin(async move {
             match sent.await {
                 Ok(response) => Ok(response.map(Body::new)),
-                Err(SendFailure::NotSent(_)) => Err(Status::unavailable("the link takes no calls")),
+                Err(SendFailure::NotSent) => Err(Status::unavailable("the link takes no calls")),
                 Err(SendFailure::Broken(error) | SendFailure::NotTaken(error) | SendFailure::Reset(error)) => {
                     Err(Status::unavailable(chain(&error)))
                 }

@@ -23,6 +23,7 @@ use super::link::{Ended, Link, Way};
 use super::local::LocalHost;
 use super::peer::{Action, Departure, Input, LinkState, Moment, PeerState, Says, Session, Standing, Told};
 use super::places::Places;
+use super::ranks::Ranks;
 use crate::cluster::{PeerSessionEntry, PeerTable};
 use crate::metrics::{Disconnect, OfRole};
 use crate::tls::Security;
@@ -74,6 +75,7 @@ pub(super) struct Driver {
     places: Places,
     /// What was published, and is changed where peers have changed.
     views: PeerViews,
+    ranks: Ranks,
     /// When peers are due; each is in here at most once.
     timers: BTreeSet<(Instant, ServerId)>,
     incarnations: Incarnation,
@@ -101,6 +103,8 @@ struct Tracked {
     told_online: bool,
     /// It was in standby when it was last heard of: where it is to be active, it is asked.
     stood_by: bool,
+    /// When it was last asked whether it serves.
+    asked: Option<Instant>,
     /// Its place among the timers.
     timer: Option<Instant>,
 }
@@ -168,6 +172,7 @@ impl Driver {
             gone: PeersGone::new_sync(),
             places: Places::default(),
             views: PeerViews::new_sync(),
+            ranks: Ranks::default(),
             timers: BTreeSet::new(),
             incarnations: 0,
             refusals: mpsc::channel(REFUSALS),
@@ -354,6 +359,7 @@ impl Driver {
             unproved: None,
             told_online: false,
             stood_by: false,
+            asked: None,
             timer: None,
         };
         self.hands.dirty.insert(server_id);
@@ -436,18 +442,21 @@ impl Driver {
     fn publish(&mut self) {
         for server_id in std::mem::take(&mut self.hands.dirty) {
             let Some(peer) = self.peers.get_mut(&server_id) else {
+                self.ranks.take(server_id, self.views.get(&server_id).map(AsRef::as_ref), None);
                 self.views.remove_mut(&server_id);
                 continue;
             };
-            self.views.insert_mut(server_id, Arc::new(peer.view()));
+            let view = peer.view();
+            self.ranks.take(server_id, self.views.get(&server_id).map(AsRef::as_ref), Some(&view));
+            self.views.insert_mut(server_id, Arc::new(view));
             let due = peer.state.due();
             if let Some(before) = std::mem::replace(&mut peer.timer, due) {
                 self.timers.remove(&(before, server_id));
             }
             self.timers.extend(due.map(|due| (due, server_id)));
         }
-        let (peers, gone) = (self.views.clone(), self.gone.clone());
-        let view = RoleView { table: Arc::clone(&self.current), source: self.table.clone(), peers, gone };
+        let (peers, ranks, gone) = (self.views.clone(), self.ranks.clone(), self.gone.clone());
+        let view = RoleView { table: Arc::clone(&self.current), source: self.table.clone(), peers, ranks, gone };
         self.followed.publish(view, std::mem::take(&mut self.hands.changes));
         // Whoever is cut looks at the view next: by now it says that the peer has gone.
         for cut in self.hands.cuts.drain(..) {
@@ -467,7 +476,12 @@ impl Hands {
     fn decide(&mut self, peer: &mut Tracked, input: Input) -> Vec<Action> {
         self.dirty.insert(peer.entry.server_id());
         match peer.state.transition(input, Moment::now(), &self.surroundings.config) {
-            Ok(actions) => actions,
+            Ok(actions) => {
+                if let (LinkState::Draining { .. }, Some(link)) = (&peer.state.link, &peer.link) {
+                    link.retire();
+                }
+                actions
+            }
             Err(refused) => {
                 tracing::debug!(peer = peer.entry.record.server_id, "{refused}");
                 Vec::new()
@@ -482,7 +496,9 @@ impl Hands {
             Action::Ask => self.ask(peer),
             Action::StopDialling => peer.stop_dialling(),
             Action::DropLink => {
-                peer.link = None;
+                if let Some(link) = peer.link.take() {
+                    link.retire();
+                }
                 self.dirty.insert(peer.entry.server_id());
             }
             Action::Probe => self.probe(peer),
@@ -523,7 +539,10 @@ impl Hands {
         let Some(link) = peer.link.clone() else { return self.dial(peer) };
         peer.stop_dialling();
         let config = Arc::clone(&self.surroundings.config);
-        let answer = dial::ask_whether_serving(link, self.expected(peer), peer.entry.standby, config);
+        let now = Instant::now();
+        let earliest = peer.asked.map_or(now, |asked| now.max(asked + config.backoff_min));
+        peer.asked = Some(earliest);
+        let answer = dial::ask_whether_serving(link, self.expected(peer), earliest, config);
         let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.dial_number);
         peer.dial =
             Some(self.work.spawn(async move {
@@ -598,6 +617,13 @@ impl Hands {
         let Opened { link, mut end, abandoned } = opened;
         abandoned.disarm();
         let mut open = Open::new(&self.measured, &link);
+        let config = Arc::clone(&self.surroundings.config);
+        if config.per_peer > 1 {
+            let (address, close) = (peer.entry.record.address.clone(), peer.shared.cut.clone());
+            let (surroundings, traffic) = (self.surroundings.clone(), Arc::clone(&peer.shared.traffic));
+            let further = dial::further(address, self.expected(peer), close, surroundings, traffic);
+            end.grow(config.per_peer, further, config);
+        }
         peer.link = Some(link);
         peer.link_number += 1;
         let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.link_number);
@@ -671,8 +697,9 @@ impl Hands {
         let described = peer.describe(&self.role);
         let gone = described.session == PeerSession::Gone;
         let change = match told {
-            // A standby is proved for later: it is told of when it becomes the active one.
-            Told::Online if described.standby || peer.told_online || described.session != PeerSession::Live => return,
+            // A standby is proved for later: people are told of it now, components when it is the active one.
+            Told::Online if described.standby => PeerChange::Online(described),
+            Told::Online if peer.told_online || described.session != PeerSession::Live => return,
             Told::Online => {
                 peer.told_online = true;
                 PeerChange::Online(described)

@@ -44,6 +44,10 @@ impl Events {
             // As below.
             let _ = self.news.send(past);
         }
+        if matches!(&change, PeerChange::Online(peer) if peer.standby) {
+            // It cannot be called: of no use to a component.
+            return;
+        }
         // An error only says that nobody listens.
         let _ = self.sender.send(PeerEvent { role: role.clone(), revision, change });
     }

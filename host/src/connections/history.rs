@@ -112,6 +112,7 @@ impl PastEvent {
     fn of(number: u64, role: &Role, revision: i64, change: &PeerChange) -> Option<Self> {
         let (peer, event, detail): (&Peer, _, _) = match change {
             PeerChange::Table(_) => return None,
+            PeerChange::Online(peer) if peer.standby => (peer, "online", "in standby".to_owned()),
             PeerChange::Online(peer) => (peer, "online", String::new()),
             PeerChange::Offline { peer, reason, error } => (peer, "offline", format!("{reason}: {error}")),
             PeerChange::Stopping(peer) => (peer, "stopping", String::new()),

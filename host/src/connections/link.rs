@@ -1,4 +1,4 @@
-//! One way to a peer: an HTTP/2 connection that is owned here, with all of its tasks; or, to a peer in this very host, none.
+//! One way to a peer: HTTP/2 connections that are owned here, with all of their tasks; or, to a peer in this very host, none.
 //!
 //! The seam of the transport: everything above it sends a request and learns when the link is going away or broken. It
 //! never connects again by itself; the driver makes a new link.
@@ -22,6 +22,7 @@ use super::ConnectionsConfig;
 use super::connection::{Connection, ConnectionEnd, OpenError};
 use super::frames::Traffic;
 use super::local::{self, BrokenOff, LocalBody, LocalCalls, Unanswered};
+use super::pool::{self, Member, Pool, PoolEnd};
 use crate::metrics::Disconnect;
 use crate::tls::Security;
 use crate::tls::fault::TlsFault;
@@ -32,7 +33,7 @@ pub struct Link {
 }
 
 enum Inner {
-    Http2(Connection),
+    Http2(Pool),
     Local { calls: LocalCalls, close: CancellationToken },
 }
 
@@ -60,7 +61,7 @@ impl Way {
 pub struct LinkEnd(LinkEndInner);
 
 enum LinkEndInner {
-    Http2(ConnectionEnd),
+    Http2(Box<PoolEnd>),
     /// It ends when it is closed, and not before.
     Local(CancellationToken),
 }
@@ -76,11 +77,11 @@ pub enum Ended {
 
 /// A call that a link did not answer.
 pub enum SendFailure {
-    /// The link took no more calls: the request comes back as it was.
-    NotSent(Box<Request<Body>>),
+    /// The link took no more calls: nothing was sent.
+    NotSent,
     /// It was handed over, and the link broke.
     Broken(LinkError),
-    /// It was handed over when the peer had said already that it would take no more calls: it did not take this one.
+    /// It was handed over, and the peer says that it did not take it.
     NotTaken(LinkError),
     /// It was handed over, and the peer ended this call alone.
     Reset(LinkError),
@@ -119,8 +120,8 @@ impl Link {
         security: &Security,
         traffic: Arc<Traffic>,
     ) -> Result<(Self, LinkEnd), OpenError> {
-        let (connection, end) = Connection::open(address, role, close, config, security, traffic).await?;
-        Ok((Self { inner: Inner::Http2(connection) }, LinkEnd(LinkEndInner::Http2(end))))
+        let (pool, end) = Pool::new(Connection::open(address, role, close, config, security, traffic).await?);
+        Ok((Self { inner: Inner::Http2(pool) }, LinkEnd(LinkEndInner::Http2(Box::new(end)))))
     }
 
     /// A link to this very host. Its calls end when `close` is cancelled.
@@ -143,7 +144,7 @@ impl Link {
         request: Request<Body>,
     ) -> impl Future<Output = Result<Response<LinkBody>, SendFailure>> + Send + use<> {
         match &self.inner {
-            Inner::Http2(connection) => futures_util::future::Either::Left(connection.send(request)),
+            Inner::Http2(pool) => futures_util::future::Either::Left(pool.send(request)),
             Inner::Local { calls, close } => {
                 let answer = local::call(calls, close, request);
                 futures_util::future::Either::Right(async move {
@@ -155,10 +156,40 @@ impl Link {
     }
 }
 
+impl Link {
+    /// How many connections take its calls now; none to this very host.
+    pub fn connections(&self) -> usize {
+        match &self.inner {
+            Inner::Http2(pool) => pool.size(),
+            Inner::Local { .. } => 0,
+        }
+    }
+
+    /// Makes no more connections, as it is going away; those that are there stay.
+    pub fn retire(&self) {
+        if let Inner::Http2(pool) = &self.inner {
+            pool.retire();
+        }
+    }
+
+    /// Its first connection, for another link.
+    pub(super) fn first(&self) -> Option<Connection> {
+        match &self.inner {
+            Inner::Http2(pool) => pool.first(),
+            Inner::Local { .. } => None,
+        }
+    }
+}
+
 /// What comes back over a link.
 pub enum LinkBody {
     /// Over HTTP/2.
-    Http2(Incoming),
+    Http2 {
+        /// The answer.
+        body: Incoming,
+        /// The connection on which it counts as running until it is dropped.
+        _on: Arc<Member>,
+    },
     /// From this very host.
     Local(LocalBody),
 }
@@ -172,7 +203,7 @@ impl http_body::Body for LinkBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, LinkError>>> {
         match &mut *self {
-            Self::Http2(body) => Pin::new(body).poll_frame(context).map_err(LinkError::from),
+            Self::Http2 { body, .. } => Pin::new(body).poll_frame(context).map_err(LinkError::from),
             Self::Local(body) => body.poll_next(context).map_err(|broken| match broken {
                 BrokenOff::Status(status) => LinkError::Call(status),
                 BrokenOff::Unanswered(unanswered) => unanswered.into(),
@@ -182,14 +213,14 @@ impl http_body::Body for LinkBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http2(body) => body.is_end_stream(),
+            Self::Http2 { body, .. } => body.is_end_stream(),
             Self::Local(body) => body.is_end(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http2(body) => body.size_hint(),
+            Self::Http2 { body, .. } => body.size_hint(),
             Self::Local(_) => SizeHint::default(),
         }
     }
@@ -216,6 +247,8 @@ impl SendFailure {
         while let Some(cause) = source {
             if let Some(cause) = cause.downcast_ref::<h2::Error>() {
                 return match (cause.is_reset(), cause.is_go_away() && cause.is_remote(), cause.reason()) {
+                    // It was not processed (RFC 9113, 8.7).
+                    (true, _, Some(h2::Reason::REFUSED_STREAM)) if cause.is_remote() => Self::NotTaken(error.into()),
                     (true, ..) => Self::Reset(error.into()),
                     // Those whose number is within GOAWAY's go on; only those beyond it have this error (RFC 9113, 6.8).
                     (_, true, Some(h2::Reason::NO_ERROR)) => Self::NotTaken(error.into()),
@@ -233,6 +266,21 @@ impl LinkEnd {
     pub fn fault(&self) -> Option<TlsFault> {
         match &self.0 {
             LinkEndInner::Http2(end) => end.fault(),
+            LinkEndInner::Local(_) => None,
+        }
+    }
+
+    /// Lets the link have so many connections, which are made as it says.
+    pub(super) fn grow(&mut self, size: usize, dial: pool::Dial, config: Arc<ConnectionsConfig>) {
+        if let LinkEndInner::Http2(end) = &mut self.0 {
+            end.grow(size, dial, config);
+        }
+    }
+
+    /// Its first connection's.
+    pub(super) fn into_first(self) -> Option<ConnectionEnd> {
+        match self.0 {
+            LinkEndInner::Http2(end) => Some(end.into_first()),
             LinkEndInner::Local(_) => None,
         }
     }

@@ -83,6 +83,8 @@ pub struct PeerOverview {
     pub next_try_ms: Option<u128>,
     /// What the peer said of itself, where that keeps the link from being ready.
     pub peer_says: Option<String>,
+    /// HTTP/2 connections that take calls to it.
+    pub connections: usize,
     /// Calls that run on its links.
     pub calls_running: usize,
     /// Bytes of HTTP/2 that came in over its links, without those of TLS.
@@ -162,6 +164,7 @@ impl PeerOverview {
             last_error: state.link.last_error().map(str::to_owned),
             next_try_ms: next_dial(&state.link).map(|due| due.saturating_duration_since(now).as_millis()),
             peer_says,
+            connections: peer.link.as_ref().map_or(0, |link| link.connections()),
             calls_running: shared.running.load(Ordering::Relaxed),
             bytes_in: shared.traffic.bytes_in(),
             bytes_out: shared.traffic.bytes_out(),

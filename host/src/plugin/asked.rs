@@ -8,6 +8,7 @@ use futures_util::stream::BoxStream;
 use http::{Request, Response};
 use plugin_api::border::log::FfiRecord;
 use plugin_api::border::v1::host::{ChannelSide, HostSide, SpawnedTask};
+use plugin_api::call::{Call, handed_on};
 use plugin_api::channel::Target;
 use plugin_api::error::Error;
 use plugin_api::identity::Role;
@@ -70,11 +71,12 @@ impl HostSide for Asked {
     }
 
     fn spawn(&self, name: &str, task: SpawnedTask) -> Box<dyn Fn() + Send + Sync> {
-        let abort = self.tasks.spawn(name, task);
+        let abort = self.tasks.spawn(name, Box::pin(handed_on(task)));
         Box::new(move || abort.cancel())
     }
 
     fn log(&self, record: &FfiRecord<'_>) {
+        let trace = Call::current().and_then(|call| call.trace);
         // One callsite for each level: `tracing` wants a constant here. Module and spans go along as fields.
         macro_rules! emit {
             ($level:expr) => {
@@ -83,6 +85,8 @@ impl HostSide for Asked {
                     $level,
                     role = %self.settings.role,
                     generation = self.settings.generation,
+                    trace_id = trace.as_ref().map(|trace| display(trace.trace_id)),
+                    span_id = trace.as_ref().map(|trace| display(trace.span_id)),
                     module = record.target.as_str(),
                     spans = record.spans.as_str(),
                     fields = record.fields.as_str(),

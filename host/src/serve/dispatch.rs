@@ -6,20 +6,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body::Frame;
+use http::{Request, Response};
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::{Reason, Refusal, key};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
 
-use super::cut::Cut;
+use super::answer::{Admitted, answer};
 use super::served::{Member, Served, Table};
 use crate::lifecycle::{self, State};
-use crate::plugin::{CallEntry, Generation};
 use crate::wire::Addressee;
 
 /// Who this host is, for the check of each call.
@@ -31,13 +27,6 @@ pub struct Own {
     pub server_id: ServerId,
     /// Made up anew by each process.
     pub boot_id: String,
-}
-
-/// A call that may go on to its component.
-struct Admitted {
-    generation: Generation,
-    cut: Cut,
-    entry: CallEntry,
 }
 
 /// Routes calls by the name of their gRPC service. Cheap to clone.
@@ -94,7 +83,8 @@ impl Dispatch {
                 // first and waits for the calls then, so that each call is either waited for or refused.
                 let entry = serving.generation.enter();
                 self.check_state(role, member).map_err(boxed)?;
-                Ok(Admitted { generation: serving.generation.clone(), cut: serving.cut.clone(), entry })
+                let (generation, cut) = (serving.generation.clone(), serving.cut.clone());
+                Ok(Admitted { role: role.clone(), generation, cut, entry })
             }
             _ => Err(Box::new(self.unknown_service(table, service))),
         }
@@ -134,9 +124,11 @@ impl Dispatch {
         );
         let target = [meant.role.as_ref().map(Role::to_string), meant.server_id.map(|id| id.to_string())];
         let target: Vec<String> = target.into_iter().flatten().collect();
+        let roles = roles.join("+");
         Err(Refusal::new(Reason::IdentityMismatch, message)
+            .with(key::ROLE, meant.role.as_ref().map_or(roles.as_str(), Role::as_str))
             .with(key::TARGET, target.join("-"))
-            .with(key::REFUSED_BY, format_args!("{}-{}", roles.join("+"), own.server_id))
+            .with(key::REFUSED_BY, format_args!("{roles}-{}", own.server_id))
             .with(key::SERVER_ID, own.server_id))
     }
 
@@ -178,7 +170,7 @@ impl Dispatch {
         match starting {
             Some((role, member)) => match self.check_state(role, member) {
                 Err(refusal) => refusal.into_status(),
-                Ok(()) => Status::unavailable(format!("{role} is just starting")),
+                Ok(()) => self.refuse(Reason::NotHealthy, role, format!("{role} is just starting")).into_status(),
             },
             None => {
                 let known: Vec<&str> = table.services.keys().map(String::as_str).collect();
@@ -205,69 +197,6 @@ fn find<'a>(table: &'a Table, service: &str, meant: Option<&'a Role>) -> Option<
     table.members.get_key_value(role)
 }
 
-async fn answer(admitted: Admitted, request: Request<Body>) -> Response<Body> {
-    let Admitted { generation, cut, entry } = admitted;
-    tokio::select! {
-        biased;
-        response = generation.call(request) => response.map(|body| Body::new(Counted::new(body, cut, entry))),
-        () = cut.done() => cut.status().into_http(),
-    }
-}
-
-/// How many frames still go out after the cut where they are there already: a unary answer's data and trailers. A stream
-/// that always has more to say is cut all the same.
-const AFTER_CUT: u8 = 2;
-
-/// An answer's body: it is counted until it ends, and can be cut.
-struct Counted {
-    body: Body,
-    cut: Cut,
-    done: Pin<Box<WaitForCancellationFutureOwned>>,
-    after_cut: u8,
-    ended: bool,
-    _entry: CallEntry,
-}
-
-impl Counted {
-    fn new(body: Body, cut: Cut, entry: CallEntry) -> Self {
-        Self { body, done: Box::pin(cut.done()), cut, after_cut: AFTER_CUT, ended: false, _entry: entry }
-    }
-}
-
-/// A status as the last frame. An error of a body would reset the stream, and its caller would not be told why.
-fn in_trailers(status: &Status) -> Result<Frame<Bytes>, Status> {
-    let mut trailers = HeaderMap::new();
-    status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))
-}
-
-impl http_body::Body for Counted {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        let cut = self.done.as_mut().poll(context).is_ready();
-        let over = cut && self.after_cut == 0;
-        let frame = match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(frame) if !over || frame.is_none() => frame,
-            Poll::Pending if !cut => return Poll::Pending,
-            _ => Some(Err(self.cut.status())),
-        };
-        self.after_cut -= u8::from(cut && !over);
-        self.ended = !matches!(frame, Some(Ok(_)));
-        Poll::Ready(match frame {
-            Some(Err(status)) => Some(in_trailers(&status)),
-            frame => frame,
-        })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended || self.body.is_end_stream()
-    }
-}
-
 impl Service<Request<axum::body::Body>> for Dispatch {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -285,36 +214,10 @@ impl Service<Request<axum::body::Body>> for Dispatch {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::{BodyExt as _, StreamBody};
-
     use plugin_api::refusal::Executed;
 
     use super::*;
     use crate::lifecycle::Lifecycle;
-    use crate::plugin::Ledger;
-
-    fn data() -> Result<Frame<Bytes>, Status> {
-        Ok(Frame::data(Bytes::from_static(b"data")))
-    }
-
-    fn answer<S>(frames: S, cut: &Cut) -> Counted
-    where
-        S: futures_util::Stream<Item = Result<Frame<Bytes>, Status>> + Send + 'static,
-    {
-        Counted::new(Body::new(StreamBody::new(frames)), cut.clone(), Ledger::new().call())
-    }
-
-    /// How many frames of data come, and the status in the trailers; an error would be a reset stream, which tells nothing.
-    async fn rest_of(mut answer: Counted) -> (usize, Option<Status>) {
-        let (mut data, mut status) = (0, None);
-        while let Some(frame) = answer.frame().await {
-            match frame.expect("no error of the body").into_trailers() {
-                Ok(trailers) => status = Status::from_header_map(&trailers),
-                Err(_) => data += 1,
-            }
-        }
-        (data, status)
-    }
 
     /// A component's refusal, where its flag and the clock say so.
     fn refusal(lifecycle: &Lifecycle, certain: bool) -> Option<Refusal> {
@@ -357,35 +260,5 @@ mod tests {
         assert_eq!((refusal.reason, refusal.executed), (Reason::Standby, Executed::No));
         assert!(refusal.message.contains("server 3"), "{}", refusal.message);
         assert_eq!(refusal.details.get(key::STATE_CODE).map(String::as_str), Some("StandBy"));
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_always_has_more_is_cut_with_the_reason() {
-        let cut = Cut::default();
-        let mut answer = answer(futures_util::stream::repeat_with(data), &cut);
-        for _ in 0..10 {
-            assert!(matches!(answer.frame().await, Some(Ok(_))));
-        }
-        cut.cut(Reason::SessionStopping, "enough");
-        let (data, status) = rest_of(answer).await;
-        let refusal = status.as_ref().and_then(Refusal::from_status).expect("a refusal");
-        assert_eq!((data, refusal.reason, refusal.message.as_str()), (2, Reason::SessionStopping, "enough"));
-    }
-
-    #[tokio::test]
-    async fn an_answer_that_is_there_is_not_cut_off() {
-        let cut = Cut::default();
-        let whole = answer(futures_util::stream::iter([data(), in_trailers(&Status::ok(""))]), &cut);
-        cut.cut(Reason::SessionStopping, "too late");
-        let (data, status) = rest_of(whole).await;
-        assert_eq!((data, status.map(|status| status.code())), (1, Some(tonic::Code::Ok)));
-    }
-
-    #[tokio::test]
-    async fn a_body_that_breaks_off_says_why() {
-        let broken = futures_util::stream::iter([data(), Err(Status::internal("the body panicked"))]);
-        let (data, status) = rest_of(answer(broken, &Cut::default())).await;
-        let status = status.expect("a status");
-        assert_eq!((data, status.code(), status.message()), (1, tonic::Code::Internal, "the body panicked"));
     }
 }

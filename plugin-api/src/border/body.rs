@@ -17,6 +17,7 @@ use tonic::{Code, Status};
 use super::bytes::FfiBytes;
 use super::future::Guarded;
 use super::http::{decode_headers, encode_headers};
+use crate::call::OfCall;
 
 /// Enough for a unary message and its trailers.
 const FETCHED_AHEAD: usize = 2;
@@ -44,7 +45,7 @@ pub struct FfiBody {
     drop: unsafe extern "C" fn(*mut ()),
 }
 
-// SAFETY: `sender` is a `Guarded<Body>`, which is `Send`; there is one owner at a time.
+// SAFETY: `sender` is a `Guarded<OfCall>`, which is `Send`; there is one owner at a time.
 unsafe impl Send for FfiBody {}
 
 impl FfiBody {
@@ -55,7 +56,7 @@ impl FfiBody {
         let sender = if ended {
             std::ptr::null_mut()
         } else {
-            Box::into_raw(Box::new(Guarded::new(runtime.clone(), body))).cast()
+            Box::into_raw(Box::new(Guarded::new(runtime.clone(), OfCall::new(body)))).cast()
         };
         Self { ahead: ahead.into(), sender, poll: poll_sender, drop: drop_sender }
     }
@@ -135,7 +136,7 @@ impl From<Status> for FfiFrame {
 
 unsafe extern "C" fn poll_sender(sender: *mut (), context: &mut FfiContext<'_>) -> FfiPoll<FfiFrame> {
     // SAFETY: `sender` was made by `FfiBody::new`; the receiver polls it from one place at a time, before it drops it.
-    let sender = unsafe { &mut *sender.cast::<Guarded<Body>>() };
+    let sender = unsafe { &mut *sender.cast::<Guarded<OfCall>>() };
     let step = context.with_context(|context| sender.with(|body| body.poll_frame(context)));
     match step {
         Ok(Poll::Pending) => FfiPoll::Pending,
@@ -146,7 +147,7 @@ unsafe extern "C" fn poll_sender(sender: *mut (), context: &mut FfiContext<'_>) 
 
 unsafe extern "C" fn drop_sender(sender: *mut ()) {
     // SAFETY: `sender` was made by `Box::into_raw` in `FfiBody::new` and is dropped once. `Guarded` catches panics.
-    drop(unsafe { Box::from_raw(sender.cast::<Guarded<Body>>()) });
+    drop(unsafe { Box::from_raw(sender.cast::<Guarded<OfCall>>()) });
 }
 
 /// A body of the other side, as this side's `http_body::Body`.
@@ -201,5 +202,32 @@ impl http_body::Body for Received {
 
     fn is_end_stream(&self) -> bool {
         self.ended || matches!(self.body.ahead.last(), Some(FfiFrame::End))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+    use crate::call::Call;
+    use crate::trace::TraceContext;
+
+    #[tokio::test]
+    async fn a_body_is_part_of_the_call_that_it_answers() {
+        let call = Call { deadline: None, trace: Some(TraceContext::new()) };
+        let (send, receive) = tokio::sync::oneshot::channel::<()>();
+        let current = async move {
+            // Not there when the head crosses.
+            receive.await.expect("it comes");
+            let current = Call::current().and_then(|call| call.trace).map(|trace| trace.to_string());
+            Ok::<_, Status>(Frame::data(Bytes::from(current.unwrap_or_default())))
+        };
+        let body = Body::new(StreamBody::new(stream::once(current)));
+        let crossed = call.clone().serve(async { FfiBody::new(&Handle::current(), body) }).await;
+        send.send(()).expect("it is waited for");
+        let seen = crossed.into_body().collect().await.expect("no error").to_bytes();
+        assert_eq!(Some(String::from_utf8_lossy(&seen).into_owned()), call.trace.map(|trace| trace.to_string()));
     }
 }

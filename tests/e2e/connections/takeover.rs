@@ -43,6 +43,24 @@ async fn holds_the_role(caller: &mut Caller, events: &mut PeerEvents, host: &Fak
 }
 
 #[tokio::test]
+async fn people_are_told_of_a_standby_that_is_proved_and_components_are_not() {
+    let (active, standby) = (FakeHost::start(3, COORDINATOR), FakeHost::start(4, COORDINATOR));
+    let (mut caller, mut events) = pair(&active, &standby).await;
+    let later = FakeHost::start(5, COORDINATOR);
+    later.code.send_replace(StateCode::StandBy);
+    caller.coordinators.stand_by(5, later.address).publish();
+    let history = async || {
+        let view = caller.manager.view().into_iter().find(|view| view.role == role(COORDINATOR)).expect("the role");
+        let of_it = view.events.into_iter().filter(|event| event.server_id == ServerId(5));
+        let told: Vec<_> = of_it.map(|event| (event.event, event.detail.clone())).collect();
+        holds(told == [("online", "in standby".to_owned())], told)
+    };
+    eventually(LIMIT, history).await;
+    caller.coordinators.delete(3).publish();
+    assert!(matches!(next(&mut events).await, PeerChange::Offline { peer, .. } if peer.server_id == ServerId(3)));
+}
+
+#[tokio::test]
 async fn a_takeover_in_one_answer_is_one_event_and_dials_nothing() {
     let (active, standby) = (FakeHost::start(3, COORDINATOR), FakeHost::start(4, COORDINATOR));
     let (mut caller, mut events) = pair(&active, &standby).await;

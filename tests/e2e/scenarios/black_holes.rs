@@ -37,7 +37,7 @@ async fn black_holes_slow_no_call_no_start_and_no_stop() {
     let config = config.probe("alpha", depends_on(&roles));
     let caller = Caller::start_with(&cluster, config.clone()).await;
     five.healthy().await;
-    let undisturbed = Undisturbed::begin(&mut row, &caller).await;
+    let undisturbed = Undisturbed::begin(&mut row, &caller, &five).await;
 
     register(&cluster, "full", full.address()).await;
     register(&cluster, "silent", silent.address()).await;

@@ -1,4 +1,4 @@
-//! What happened while the watch was cut, and etcd threw away what it could have told of it.
+//! What happened while watches were cut, and etcd threw away what it could have told of it.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn after_a_compaction_the_table_is_that_of_etcd_and_no_link_is_left_over()
     caller.linked_to("beta", ids.clone()).await;
     let calls = Calls::begin(&caller.probe, unary_to("beta", ids[0]));
     row.faults_begin();
-    while !row.is_over(Duration::from_secs(3), Duration::from_secs(20)) {
+    while !row.is_over(Duration::from_secs(2), Duration::from_secs(20)) {
         row.pause(0..200).await;
         let mut former = vec![moves.address().await];
         caller.truth.cut_off();
@@ -70,6 +70,65 @@ async fn after_a_compaction_the_table_is_that_of_etcd_and_no_link_is_left_over()
     let tally = calls.end().await;
     tally.assert_none_failed();
     row.calls(&tally);
+    caller.truth.finish();
+    row.end();
+}
+
+/// All leases run out while nobody can renew them, and the caller is the first to see what etcd has left: nobody. But they answer.
+#[tokio::test]
+async fn peers_that_lost_their_keys_and_still_answer_are_suspects_whose_calls_go_on() {
+    let mut row = Row::begin("12b", "#46397 #36554 all keys lost unseen, peers alive");
+    let cluster = Cluster::with_own_etcd().await;
+    let etcd = || Proxy::to(cluster.etcd().endpoint().parse().expect("an address"));
+    let (own, theirs) = (etcd(), etcd());
+    let through = |proxy: &Proxy| cluster.config().set("etcd.endpoints", vec![proxy.address().to_string()]);
+    let config = through(&own).set("session.ttl", "60s").probe("alpha", depends_on(&[("beta", "node")]));
+    let caller = Caller::start_with(&cluster, config).await;
+    let nodes = [(); 3].map(|()| cluster.spawn(through(&theirs).probe("beta", node())));
+    let mut ids = Vec::new();
+    for host in &nodes {
+        ids.push(host.healthy().await.server_id("beta").await);
+    }
+    caller.linked_to("beta", ids.clone()).await;
+    let loops: Vec<_> = ids.iter().map(|id| Calls::begin(&caller.probe, unary_to("beta", *id))).collect();
+    caller.truth.cut_off();
+    own.cut();
+    theirs.cut();
+    eventually(LIMIT, async || {
+        let left = cluster.sessions("beta").await;
+        holds(left.is_empty(), left)
+    })
+    .await;
+    cluster.etcd().compact().await;
+    row.pause(0..200).await;
+    own.heal();
+    caller.truth.healed();
+    eventually(LIMIT, async || {
+        let view = caller.dependency("beta").await;
+        let suspects = view["peers"].as_array().into_iter().flatten().filter(|peer| peer["suspect"] == true).count();
+        holds(suspects == ids.len(), view)
+    })
+    .await;
+    row.pause(500..1500).await;
+    let healed = monotonic();
+    theirs.heal();
+    eventually(LIMIT, async || {
+        let view = caller.dependency("beta").await;
+        let again =
+            view["events"].as_array().into_iter().flatten().filter(|one| one["event"] == "reregistered").count();
+        holds(again == ids.len(), view)
+    })
+    .await;
+    row.ready_after_within(monotonic().saturating_sub(healed), LISTED_WITHIN);
+    caller.linked_to("beta", ids.clone()).await;
+    for calls in loops {
+        let tally = calls.end().await;
+        tally.assert_none_failed();
+        row.calls(&tally);
+    }
+    for host in &nodes {
+        assert_eq!(caller.host.connected_to(&host.address().await), 1, "the link that there was");
+    }
     caller.truth.finish();
     row.end();
 }

@@ -24,7 +24,7 @@ async fn running_calls_end_when_the_session_of_a_silent_peer_goes() {
     let mut tally = Tally::default();
     let endless = Ending { how: Some(How::Hang(Empty {})) };
     row.faults_begin();
-    while !row.is_over(Duration::from_secs(3), Duration::from_secs(20)) {
+    while !row.is_over(Duration::from_secs(2), Duration::from_secs(20)) {
         let mut running = Vec::new();
         for kind in [CallKind::Hold, CallKind::ServerStream, CallKind::BidiStream] {
             let request = CallRequest { ending: Some(endless.clone()), ..call("beta", kind) };

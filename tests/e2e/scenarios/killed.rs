@@ -33,7 +33,7 @@ async fn a_node_that_is_killed_and_comes_back_elsewhere_over_and_over() {
     let calls = Calls::begin(&caller.probe, unary_within("beta", DEADLINE));
     let mut traps = Vec::new();
     row.faults_begin();
-    while !row.is_over(Duration::from_secs(3), Duration::from_secs(40)) {
+    while !row.is_over(Duration::from_secs(2), Duration::from_secs(40)) {
         row.pause(0..400).await;
         let (id, address) = (beta.server_id("beta").await, beta.address().await);
         let killed = monotonic();
@@ -68,7 +68,7 @@ async fn a_coordinator_that_is_killed_over_and_over_needs_no_restart_of_its_call
     caller.goes_through(unary("beta")).await;
     let calls = Calls::begin(&caller.probe, unary_within("beta", DEADLINE));
     row.faults_begin();
-    while !row.is_over(Duration::from_secs(3), Duration::from_secs(20)) {
+    while !row.is_over(Duration::from_secs(2), Duration::from_secs(20)) {
         row.pause(0..400).await;
         let id = beta.server_id("beta").await;
         beta.kill9();

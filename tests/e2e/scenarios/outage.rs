@@ -145,7 +145,7 @@ async fn the_leader_of_etcd_moves_again_and_again() {
     let scene = Scene::of(Etcd::start_with(Settings::three_members()).await).await;
     let fenced = Calls::begin(&scene.caller.probe, unary_within("fenced", DEADLINE));
     row.faults_begin();
-    while !row.is_over(Duration::from_secs(3), Duration::from_secs(30)) {
+    while !row.is_over(Duration::from_secs(2), Duration::from_secs(30)) {
         scene.etcd().move_leader().await;
         row.pause(100..500).await;
     }

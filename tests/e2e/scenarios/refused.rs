@@ -1,15 +1,17 @@
 //! Calls to whom nobody can call.
 
+use std::time::Instant;
+
 use plugin_api::refusal::{Executed, Refusal, key};
 use plugin_api::state::StateCode;
-use probe_plugin::v1::EchoRequest;
+use probe_plugin::v1::{CallResponse, EchoRequest};
 use tests::clock::monotonic;
 use tests::probe::{coordinator, faulty};
 use tests::{Cluster, LIMIT, eventually, within};
 use tonic::Code;
 
 use super::caller::{Caller, depends_on, unary};
-use super::calls::Calls;
+use super::calls::{Calls, Tally};
 use super::row::{CUT_WITHIN, Row};
 
 #[tokio::test]
@@ -53,8 +55,9 @@ async fn a_call_without_a_deadline_to_a_dead_role_is_refused_at_once_and_blocks_
 /// Each state in which a component is not called; it is asked past all callers, as a foreign client may.
 #[tokio::test]
 async fn a_component_that_is_not_healthy_answers_with_its_state() {
-    let row = Row::begin("05", "#6040 served before init");
+    let mut row = Row::begin("05", "#6040 served before init");
     let cluster = Cluster::start().await;
+    let mut tally = Tally::default();
     let directory = tempfile::tempdir().expect("a directory");
     let fault = directory.path().join("fault");
     std::fs::write(&fault, "").expect("a file");
@@ -63,7 +66,13 @@ async fn a_component_that_is_not_healthy_answers_with_its_state() {
         let host = cluster.spawn(cluster.config().probe(role, faulty("start", how, &fault)));
         eventually(LIMIT, async || {
             let mut probe = host.probe(role).await;
+            let begin = Instant::now();
             let status = within(LIMIT, probe.echo(EchoRequest::default())).await.expect_err("it is not Healthy");
+            tally.note(CallResponse {
+                code: status.code() as i32,
+                elapsed_us: u64::try_from(begin.elapsed().as_micros()).expect("a short time"),
+                ..CallResponse::default()
+            });
             let refusal = Refusal::from_status(&status).ok_or_else(|| format!("no refusal: {status:?}"))?;
             assert_eq!((status.code(), refusal.executed), (Code::Unavailable, Executed::No), "{status:?}");
             assert_eq!(refusal.reason.as_str(), "NOT_HEALTHY", "{status:?}");
@@ -78,5 +87,7 @@ async fn a_component_that_is_not_healthy_answers_with_its_state() {
             host.healthy().await.probe(role).await.echo(EchoRequest::default()).await.expect("it has started");
         }
     }
+    assert!(tally.slowest() <= CUT_WITHIN, "refused after {:?}", tally.slowest());
+    row.calls(&tally);
     row.end();
 }

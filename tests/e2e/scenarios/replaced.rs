@@ -81,7 +81,7 @@ async fn another_process_at_the_same_address_is_never_taken_for_the_one_before()
     caller.goes_through(unary("beta")).await;
     let mut tally = Tally::default();
     row.faults_begin();
-    while !row.is_over(Duration::from_secs(3), Duration::from_secs(20)) {
+    while !row.is_over(Duration::from_secs(2), Duration::from_secs(20)) {
         let old = beta.server_id("beta").await;
         let running = caller.running(tests::probe::call("beta", CallKind::Hold));
         held(&beta.probe("beta").await, 1).await;
@@ -121,7 +121,7 @@ async fn a_stale_key_of_its_own_keeps_no_coordinator_from_coming_back() {
     caller.goes_through(unary("beta")).await;
     let calls = Calls::begin(&caller.probe, unary_within("beta", DEADLINE));
     row.faults_begin();
-    while !row.is_over(Duration::from_secs(3), Duration::from_secs(20)) {
+    while !row.is_over(Duration::from_secs(2), Duration::from_secs(20)) {
         let old = beta.server_id("beta").await;
         row.pause(0..200).await;
         beta.kill9();

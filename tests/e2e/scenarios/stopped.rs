@@ -81,7 +81,7 @@ async fn in_a_rolling_restart_of_nodes_no_call_fails() {
     let deadline = Duration::from_secs(2);
     let loops = [(); 3].map(|()| Calls::begin(&caller.probe, unary_within("beta", deadline)));
     row.faults_begin();
-    while !row.is_over(Duration::from_secs(3), Duration::from_secs(30)) {
+    while !row.is_over(Duration::from_secs(2), Duration::from_secs(30)) {
         for (host, id) in nodes.iter().zip(&mut ids) {
             row.pause(0..100).await;
             assert!(host.stop().await.success(), "it stops in good order");

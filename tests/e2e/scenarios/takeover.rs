@@ -34,7 +34,7 @@ async fn a_standby_serves_soon_after_the_active_one_dies_and_once_only() {
     let mut standby = cluster.probe("beta", coordinator()).await;
     let calls = Calls::begin(&caller.probe, unary_within("beta", DEADLINE));
     row.faults_begin();
-    while !row.is_over(Duration::from_secs(3), Duration::from_secs(20)) {
+    while !row.is_over(Duration::from_secs(2), Duration::from_secs(20)) {
         standby.in_state("beta", "StandBy").await;
         let (old, new) = (active.server_id("beta").await, standby.server_id("beta").await);
         let before = activations(&standby);

@@ -34,9 +34,10 @@ impl Scene {
         let cluster = Cluster::start().await;
         let files = TempDir::with_prefix("componenthost-test-vectors-").expect("a temporary directory can be made");
         let data_dirs = json!({ "data_dirs": [files.path()] });
-        let rootcoord = cluster.host(cluster.config().component("rootcoord", "rootcoord", data_dirs.clone())).await;
-        let querycoord = cluster.component("querycoord").await;
-        let node = || cluster.config().component("querynode", "querynode", data_dirs.clone());
+        let config = || cluster.config().set("telemetry.log", "info,componenthost::calls=debug");
+        let rootcoord = cluster.host(config().component("rootcoord", "rootcoord", data_dirs.clone())).await;
+        let querycoord = cluster.host(config().component("querycoord", "querycoord", json!({}))).await;
+        let node = || config().component("querynode", "querynode", data_dirs.clone());
         let nodes = [cluster.host(node()).await, cluster.host(node()).await];
         let mut scene = Self { cluster, files, rootcoord, querycoord, nodes, parts: Vec::new() };
         scene.all_ready().await;

@@ -48,7 +48,7 @@ async fn two_hosts_call_and_stream_over_mutual_tls() {
         assert_eq!(seen.code, 0, "{kind:?}: {seen:?}");
     }
     let connections = alpha.connections().await;
-    let peer = &connections[0]["peers"][0];
+    let peer = &connections["dependencies"][0]["peers"][0];
     assert_eq!((peer["link"].as_str(), peer["unverified"].as_bool()), (Some("ready"), Some(false)), "{connections}");
     let is_alphas = |role: Option<String>| role.as_deref() == Some("alpha");
     beta.logged(|line| line.message() == "a caller's certificate" && is_alphas(line.text("role"))).await;

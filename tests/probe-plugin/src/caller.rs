@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use plugin_api::Context;
-use plugin_api::channel::WAIT_MS;
+use plugin_api::channel::WaitForReady;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::Refusal;
 use tonic::metadata::KeyAndValueRef;
@@ -37,6 +37,7 @@ async fn talk(context: &Context, role: &Role, asked: &CallRequest, seen: &mut Ca
             let payload = data(0, asked.size);
             let answer = client.echo(prepare(EchoRequest { payload }, asked)).await?.into_inner();
             (seen.messages, seen.bytes, seen.server_id) = (1, answer.payload.len() as u64, answer.server_id);
+            seen.metadata = answer.metadata;
         }
         CallKind::ServerStream => {
             let StreamShape { count, size } = StreamShape::of(asked);
@@ -83,7 +84,7 @@ fn prepare<T>(message: T, asked: &CallRequest) -> Request<T> {
         request.set_timeout(Duration::from_millis(timeout));
     }
     if let Some(wait) = asked.wait_ms {
-        request.metadata_mut().insert(WAIT_MS, wait.into());
+        request.extensions_mut().insert(WaitForReady(Duration::from_millis(wait)));
     }
     request
 }

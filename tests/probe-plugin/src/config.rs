@@ -92,6 +92,8 @@ pub enum Fault {
     Panic,
     /// It does not return.
     Hang,
+    /// It returns when the file has gone.
+    Wait,
     /// It does not return, nor does it give back the thread that it runs on, which no author may do.
     Block,
 }

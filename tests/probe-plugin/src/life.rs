@@ -34,7 +34,7 @@ impl Probe {
             None => Ok(Self { config, shared: Arc::default() }),
             Some(Fault::Fail) => Err("the constructor fails as configured".into()),
             Some(Fault::Panic) => panic!("the constructor panics as configured"),
-            Some(Fault::Hang | Fault::Block) => block(),
+            Some(Fault::Hang | Fault::Wait | Fault::Block) => block(),
         }
     }
 
@@ -46,6 +46,12 @@ impl Probe {
             Some(Fault::Fail) => Err(format!("{name} fails as configured").into()),
             Some(Fault::Panic) => panic!("{name} panics as configured"),
             Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Wait) => {
+                while self.config.fault(method).is_some() {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                Ok(())
+            }
             Some(Fault::Block) => block(),
         }
     }

@@ -34,6 +34,9 @@ pub struct ProbeService {
     pub shared: Arc<Shared>,
 }
 
+/// What calls hand on to the calls that are made for them.
+const HANDED_ON: [&str; 3] = ["traceparent", "tracestate", "grpc-timeout"];
+
 type Answer<T> = Result<Response<T>, Status>;
 
 fn answer<T>(message: T) -> Answer<T> {
@@ -48,7 +51,9 @@ impl v1::probe_server::Probe for ProbeService {
 
     async fn echo(&self, request: Request<v1::EchoRequest>) -> Answer<v1::EchoResponse> {
         let own = request.metadata().iter().filter_map(|entry| match entry {
-            KeyAndValueRef::Ascii(key, value) if key.as_str().starts_with("x-") => {
+            KeyAndValueRef::Ascii(key, value)
+                if key.as_str().starts_with("x-") || HANDED_ON.contains(&key.as_str()) =>
+            {
                 Some((key.to_string(), value.to_str().ok()?.to_owned()))
             }
             _ => None,
@@ -105,7 +110,12 @@ impl v1::probe_server::Probe for ProbeService {
     }
 
     async fn call(&self, request: Request<v1::CallRequest>) -> Answer<v1::CallResponse> {
-        answer(caller::call(&self.context, request.into_inner()).await?)
+        let (context, request) = (self.context.clone(), request.into_inner());
+        if !request.spawned {
+            return answer(caller::call(&context, request).await?);
+        }
+        let spawned = self.context.spawn("call", async move { caller::call(&context, request).await });
+        answer(spawned.await.map_err(|ended| Status::aborted(ended.to_string()))??)
     }
 
     async fn events(&self, _: Request<Empty>) -> Answer<v1::EventsResponse> {

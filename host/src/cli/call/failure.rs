@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use plugin_api::identity::{Role, ServerId};
+use plugin_api::refusal::{Executed, Reason, Refusal, key};
 use prost_reflect::DescriptorError;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
@@ -169,6 +170,19 @@ pub enum ReflectionError {
 }
 
 impl CallError {
+    /// Was the call executed by nobody, and may it be answered when it is made again: has somebody else the role by then, or
+    /// does the same one serve?
+    pub(super) fn may_pass(&self, role: &str) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Broken { .. } => true,
+            // Nobody is active, and one of them will be.
+            Self::Several { registered, .. } => registered.iter().all(|found| found.remark == "standby"),
+            Self::Reflection { source: ReflectionError::Refused(status), .. } => status.code() == Code::Unavailable,
+            Self::Refused(status) => Refusal::from_status(status).is_some_and(|refusal| was_refused_by(&refusal, role)),
+            _ => false,
+        }
+    }
+
     /// 64 where the user has to change the command line or the configuration, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -193,6 +207,16 @@ impl CallError {
             | Self::Output { .. } => super::super::FAILED,
         }
     }
+}
+
+/// Has the called host itself refused it, for now? A component that passes a refusal on keeps its details.
+fn was_refused_by(refusal: &Refusal, role: &str) -> bool {
+    let detail = |key| refusal.details.get(key).map(String::as_str);
+    let of_role = detail(key::TARGET).and_then(|target| target.rsplit_once('-')).is_some_and(|(of, _)| of == role);
+    refusal.executed == Executed::No
+        && of_role
+        && detail(key::REFUSED_BY) == detail(key::TARGET)
+        && refusal.reason != Reason::IdentityMismatch
 }
 
 fn indented<T: ToString>(lines: &[T]) -> String {
@@ -231,7 +255,6 @@ fn code_name(code: Code) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use plugin_api::refusal::{Reason, Refusal};
 
     #[test]
     fn a_refusal_is_shown_with_all_its_details() {
@@ -241,5 +264,23 @@ mod tests {
                         role: rootcoord";
         assert_eq!(shown, expected);
         assert_eq!(CallError::Refused(Box::new(Status::not_found("x"))).to_string(), "NOT_FOUND: x");
+    }
+
+    #[test]
+    fn only_what_the_called_host_refused_is_called_again() {
+        let refused = |reason, target: &str, by: &str| {
+            let refusal = Refusal::new(reason, "no").with(key::TARGET, target).with(key::REFUSED_BY, by);
+            CallError::Refused(Box::new(refusal.into_status())).may_pass("rootcoord")
+        };
+        for reason in [Reason::Standby, Reason::NotHealthy, Reason::Fenced, Reason::SessionStopping] {
+            assert!(refused(reason, "rootcoord-3", "rootcoord-3"), "{reason}");
+            assert!(!refused(reason, "querycoord-4", "querycoord-4"), "{reason} of another, passed on");
+            assert!(!refused(reason, "rootcoord-3", "querycoord-4"), "{reason} of the way there, passed on");
+        }
+        assert!(!refused(Reason::IdentityMismatch, "rootcoord-3", "rootcoord-3"));
+        let cut = Refusal::new(Reason::SessionStopping, "cut").with(key::TARGET, "rootcoord-3").maybe_executed();
+        let cut = cut.with(key::REFUSED_BY, "rootcoord-3").into_status();
+        assert!(!CallError::Refused(Box::new(cut)).may_pass("rootcoord"));
+        assert!(!CallError::Refused(Box::new(Status::unavailable("no"))).may_pass("rootcoord"));
     }
 }

@@ -1,7 +1,7 @@
 //! Who is registered in etcd, read once.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::GetOptions;
 use plugin_api::identity::{Role, ServerId};
@@ -33,19 +33,16 @@ impl fmt::Display for Found {
     }
 }
 
-/// The host to call; where none is registered, etcd is asked again for as long as `wait`.
+/// The host to call; where none is registered, etcd is asked again until then.
 pub(super) async fn find(
     etcd: &EtcdConfig,
     role: &Role,
     server_id: Option<ServerId>,
-    wait: Duration,
+    until: Instant,
 ) -> Result<Found, CallError> {
-    let deadline = tokio::time::Instant::now() + wait;
     loop {
         match choose(sessions(etcd).await?, etcd, role, server_id) {
-            Err(CallError::NoSuchRole { .. } | CallError::NoSuchServer { .. })
-                if tokio::time::Instant::now() + POLL < deadline =>
-            {
+            Err(CallError::NoSuchRole { .. } | CallError::NoSuchServer { .. }) if Instant::now() + POLL < until => {
                 tokio::time::sleep(POLL).await;
             }
             chosen => return chosen,

@@ -22,6 +22,7 @@ use crate::border::future::{Guarded, guard};
 use crate::border::http::{FfiRequest, FfiResponse};
 use crate::border::message::{Message, decode, encode};
 use crate::border::v1::{ComponentTableV1, ComponentV1, FfiReply, Host, SnapshotV1};
+use crate::call::Call;
 use crate::component::{Component, Deactivation, Resume, Snapshot};
 use crate::context::{Context, Shared};
 use crate::descriptor::Descriptor;
@@ -29,6 +30,7 @@ use crate::error::{BoxError, Error};
 use crate::export::logs;
 use crate::identity::Identity;
 use crate::peers::PeerEvent;
+use crate::trace::TraceContext;
 
 /// How long the plugin's own runtime may take to end its threads.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_secs(5);
@@ -119,8 +121,25 @@ impl Exported {
         let Some(routes) = self.routes.get() else {
             return FfiResponse::new(&self.handle, Status::unavailable("the component is not started").into_http());
         };
-        let Ok(response) = routes.clone().call(request.into_http()).await;
-        FfiResponse::new(&self.handle, response)
+        let request = request.into_http();
+        let call = Call::read(request.headers());
+        let span = self.span_of(&call);
+        let answered = async {
+            let Ok(response) = routes.clone().call(request).await;
+            // Here, so that the body belongs to the call as well.
+            FfiResponse::new(&self.handle, response)
+        };
+        call.serve(answered).instrument(span).await
+    }
+
+    /// The logs of a loaded plugin are told by the host which call they belong to.
+    fn span_of(&self, call: &Call) -> tracing::Span {
+        match &call.trace {
+            Some(TraceContext { trace_id, span_id, .. }) if self.settings.linked => {
+                tracing::info_span!("call", %trace_id, %span_id)
+            }
+            _ => tracing::Span::none(),
+        }
     }
 }
 
