@@ -177,7 +177,7 @@ fn remarks(peer: &Value) -> Vec<String> {
     if let Some(next) = peer["next_try_ms"].as_u64() {
         remarks.push(format!("next dial in {}", duration(next)));
     }
-    remarks.extend(peer["last_error"].as_str().map(str::to_owned));
+    remarks.extend(Some(text(&peer["last_error"])).filter(|error| !error.is_empty()));
     remarks
 }
 

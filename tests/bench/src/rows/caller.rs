@@ -41,6 +41,7 @@ impl Caller {
             cluster: CLUSTER.to_owned(),
             own: "bench".to_owned(),
             local,
+            security: componenthost::tls::Security::plain(),
         });
         manager.add_dependency(&caller(), Dependency::nodes(role().as_str()).call_wait(LIMIT), tables);
         Self { manager }
