@@ -347,10 +347,6 @@ impl ConnectionManager {
         &self.inner.settings.own
     }
 
-    fn cluster(&self) -> &str {
-        &self.inner.settings.cluster
-    }
-
     fn config(&self) -> &ConnectionsConfig {
         &self.inner.settings.config
     }

@@ -34,6 +34,7 @@ mod calls;
 mod exposition;
 mod histogram;
 mod links;
+mod reason;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -69,17 +69,30 @@ impl Addressee {
         })
     }
 
+    /// As metadata, made once for many calls.
+    pub fn metadata(&self) -> AddresseeMetadata {
+        let value = |text: &str| HeaderValue::from_bytes(text.as_bytes()).ok();
+        AddresseeMetadata([
+            (metadata::CLUSTER, self.cluster.as_deref().and_then(value)),
+            (metadata::SERVER_ID, self.server_id.map(|id| HeaderValue::from(id.0))),
+            (metadata::ROLE, self.role.as_ref().and_then(|role| value(role.as_str()))),
+        ])
+    }
+}
+
+/// An [`Addressee`] as metadata.
+#[derive(Clone, Debug)]
+pub struct AddresseeMetadata([(HeaderName, Option<HeaderValue>); 3]);
+
+impl AddresseeMetadata {
     /// Writes the parts that are there, in place of whatever the metadata said before.
     pub fn write(&self, headers: &mut HeaderMap) {
-        let mut set = |name: HeaderName, value: Option<String>| {
-            headers.remove(&name);
-            if let Some(value) = value.and_then(|text| HeaderValue::from_bytes(text.as_bytes()).ok()) {
-                headers.insert(name, value);
+        for (name, value) in &self.0 {
+            match value {
+                Some(value) => drop(headers.insert(name, value.clone())),
+                None => drop(headers.remove(name)),
             }
-        };
-        set(metadata::CLUSTER, self.cluster.clone());
-        set(metadata::SERVER_ID, self.server_id.map(|id| id.to_string()));
-        set(metadata::ROLE, self.role.as_ref().map(|role| role.to_string()));
+        }
     }
 }
 
@@ -155,7 +168,7 @@ mod tests {
             role: Some(Role::new("querynode").expect("a role")),
         };
         let mut sent = headers(&[("serverid", "3"), ("cluster", "another")]);
-        meant.write(&mut sent);
+        meant.metadata().write(&mut sent);
         assert_eq!(Addressee::read(&sent), Ok(meant));
     }
 

@@ -239,7 +239,7 @@ fn request<T>(arguments: &CallArguments, addressee: &Addressee, messages: T) -> 
     let mut request = Request::new(messages);
     request.set_timeout(arguments.timeout);
     let mut headers = std::mem::take(request.metadata_mut()).into_headers();
-    addressee.write(&mut headers);
+    addressee.metadata().write(&mut headers);
     *request.metadata_mut() = tonic::metadata::MetadataMap::from_headers(headers);
     request
 }

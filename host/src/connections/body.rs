@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -46,7 +46,7 @@ impl Drop for Running {
 /// What is received. A call that is cut yields its status here, once.
 pub(super) struct Download<Broken> {
     shared: Arc<Shared>,
-    /// Polls of the end register this: it is told of the end though nobody reads.
+    /// The end is polled with this: it is told of the end though nobody reads, and a frame needs no look at it.
     alarm: Waker,
     broken: Broken,
 }
@@ -54,6 +54,8 @@ pub(super) struct Download<Broken> {
 struct Shared {
     // Locked for each frame by the reader, and once by what ends the call.
     state: Mutex<State>,
+    /// The end has told of itself, and nobody has looked at it since.
+    rung: AtomicBool,
     reader: AtomicWaker,
     runtime: Handle,
 }
@@ -80,6 +82,8 @@ impl Shared {
     fn settle(&self, alarm: &Waker) {
         let mut state = self.lock();
         let State::Open { end, .. } = &mut *state else { return };
+        // Before the look: what rings from now on is looked at once more.
+        self.rung.store(false, Ordering::Release);
         let Poll::Ready(status) = end.as_mut().poll(&mut Context::from_waker(alarm)) else { return };
         let before = std::mem::replace(&mut *state, State::Ended(status));
         drop(state);
@@ -98,6 +102,7 @@ struct Alarm(Weak<Shared>);
 impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
         let Some(shared) = self.0.upgrade() else { return };
+        shared.rung.store(true, Ordering::Release);
         shared.reader.wake();
         let runtime = shared.runtime.clone();
         // Not here: whoever ends calls may hold locks that the end looks at. It ends by itself, at once.
@@ -115,7 +120,8 @@ where
             return Body::empty();
         }
         let state = Mutex::new(State::Open { body, _running: running, end });
-        let shared = Arc::new(Shared { state, reader: AtomicWaker::new(), runtime: Handle::current() });
+        let (rung, reader) = (AtomicBool::new(false), AtomicWaker::new());
+        let shared = Arc::new(Shared { state, rung, reader, runtime: Handle::current() });
         let alarm = Waker::from(Arc::new(Alarm(Arc::downgrade(&shared))));
         // From now on it is told of the end.
         shared.settle(&alarm);
@@ -132,7 +138,9 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         self.shared.reader.register(context.waker());
-        self.shared.settle(&self.alarm);
+        if self.shared.rung.load(Ordering::Acquire) {
+            self.shared.settle(&self.alarm);
+        }
         let mut state = self.shared.lock();
         let polled = match &mut *state {
             State::Open { body, .. } => Pin::new(body).poll_frame(context),

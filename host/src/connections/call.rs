@@ -4,7 +4,6 @@ mod attempt;
 mod refusals;
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
@@ -16,7 +15,6 @@ use tonic::body::Body;
 
 use self::attempt::Sent;
 use self::refusals::Refusals;
-use super::body::End;
 use super::client::{Client, Declared};
 use super::dependency::{PeerView, RoleView};
 use super::link::Link;
@@ -27,6 +25,7 @@ use super::tape::Tape;
 const MOMENT: Duration = Duration::from_millis(250);
 
 /// One call.
+#[derive(Clone)]
 pub(super) struct Call {
     /// Who calls, and whom.
     pub client: Client,
@@ -49,7 +48,6 @@ enum Choice {
 impl Call {
     /// Until the head of its answer is there. `wait`: how long it asks to wait for a peer.
     pub async fn run(self, request: Request<Body>, wait: Duration) -> Result<Response<Body>, Status> {
-        let mut stopped = self.stopped(Executed::No);
         let mut views = self.declared.followed.watch();
         let limit = self.wait_limit(wait);
         let (head, body) = request.into_parts();
@@ -58,7 +56,7 @@ impl Call {
         // Every call that finds a link on its way out waits so long for the next one, once.
         let mut moment_ends = None;
         loop {
-            if let Some(status) = poll_now(&mut stopped) {
+            if let Some(status) = self.stopped_before(Executed::No) {
                 return Err(status);
             }
             let view = Arc::clone(&views.borrow_and_update());
@@ -92,7 +90,7 @@ impl Call {
             let _waiting = self.client.calls.wait();
             tokio::select! {
                 biased;
-                status = &mut stopped => return Err(status),
+                status = self.stopped(Executed::No) => return Err(status),
                 changed = views.changed() => if changed.is_err() { return refusals.answer(refusal) },
                 () = tokio::time::sleep_until(until.into()) => {
                     let asked = limit.is_some_and(|limit| limit <= Instant::now());
@@ -154,13 +152,5 @@ impl Call {
 
     fn waited(&self, last: Refusal) -> Refusal {
         self.client.about().refuse_waited(self.started.elapsed(), last)
-    }
-}
-
-/// The status, where the call has ended already. The waker is of no use: whoever asks goes on by itself.
-fn poll_now(end: &mut End) -> Option<Status> {
-    match end.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(status) => Some(status),
-        Poll::Pending => None,
     }
 }

@@ -29,7 +29,7 @@ use crate::wire;
 #[derive(Clone)]
 pub struct Client {
     pub(super) manager: ConnectionManager,
-    caller: Role,
+    caller: Arc<Role>,
     pub(super) target: Arc<Target>,
     pub(super) stopped: CancellationToken,
     /// What is counted of its calls.
@@ -50,7 +50,7 @@ pub(super) struct Declared {
 impl Client {
     pub(super) fn new(manager: ConnectionManager, caller: Role, target: Target) -> Self {
         let calls = Arc::clone(&manager.measured().of(target.role()).calls);
-        Self { manager, caller, target: Arc::new(target), stopped: CancellationToken::new(), calls }
+        Self { manager, caller: Arc::new(caller), target: Arc::new(target), stopped: CancellationToken::new(), calls }
     }
 
     /// Whom it calls.
@@ -70,7 +70,10 @@ impl Client {
 
     async fn run(self, request: Request<Body>) -> Response<Body> {
         let measured = self.calls.begin(request.uri().path());
-        measured.answer(self.answer(request).await.unwrap_or_else(Status::into_http))
+        match self.answer(request).await {
+            Ok(answer) => measured.answer(answer),
+            Err(status) => measured.refuse(status),
+        }
     }
 
     async fn answer(self, request: Request<Body>) -> Result<Response<Body>, Status> {

@@ -3,15 +3,17 @@
 //! The driver alone writes. A reader never waits for another and never holds the driver up.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use plugin_api::channel::Target;
 use plugin_api::descriptor::Kind;
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::peers::{Peer, PeerChange, PeerLink, PeerSession};
 use rpds::RedBlackTreeMapSync;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
 
 use super::events::Events;
 use super::frames::Traffic;
@@ -21,6 +23,7 @@ use super::peer::{Departure, LinkState, PeerState, Says};
 use super::ranks::{Rank, Ranks};
 use crate::cluster::{PeerSessionEntry, PeerTable};
 use crate::metrics::OfRole;
+use crate::wire::{Addressee, AddresseeMetadata};
 
 /// A followed role.
 pub(super) struct Followed {
@@ -75,6 +78,10 @@ pub(super) struct PeerView {
 pub(super) struct PeerShared {
     /// Cancelled when its running calls are to end at once.
     pub cut: CancellationToken,
+    /// What calls that are cut are told.
+    pub cut_status: CutStatus,
+    /// Whom calls to it mean, as they say it.
+    pub addressee: AddresseeMetadata,
     /// Calls that run on its links.
     pub running: AtomicUsize,
     /// Dials so far.
@@ -85,6 +92,13 @@ pub(super) struct PeerShared {
     pub traffic: Arc<Traffic>,
     /// Tells the driver what came back from the peer.
     refusals: mpsc::Sender<Refused>,
+}
+
+/// The status of the calls that run when their peer goes: made by the first of them, since many are cut at once.
+#[derive(Default)]
+pub(super) struct CutStatus {
+    by_role: OnceLock<Status>,
+    by_id: OnceLock<Status>,
 }
 
 /// A call that a peer refused because it does not serve.
@@ -241,11 +255,24 @@ pub(super) fn describe(role: &Role, entry: &PeerSessionEntry, session: PeerSessi
     }
 }
 
+impl CutStatus {
+    /// The status of a call that meant this target.
+    pub fn get(&self, target: &Target, make: impl FnOnce() -> Status) -> Status {
+        let made = match target {
+            Target::Role(_) => &self.by_role,
+            Target::Server(..) => &self.by_id,
+        };
+        made.get_or_init(make).clone()
+    }
+}
+
 impl PeerShared {
     /// Of a new peer. What is cut when the role is let go is cut for the peer, too.
-    pub fn new(role: &CancellationToken, way: Way, refusals: mpsc::Sender<Refused>) -> Self {
+    pub fn new(role: &CancellationToken, way: Way, addressee: &Addressee, refusals: mpsc::Sender<Refused>) -> Self {
         Self {
             cut: role.child_token(),
+            cut_status: CutStatus::default(),
+            addressee: addressee.metadata(),
             running: AtomicUsize::new(0),
             dials: AtomicU64::new(0),
             way,

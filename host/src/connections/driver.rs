@@ -32,6 +32,7 @@ use super::ranks::Ranks;
 use crate::cluster::{PeerSessionEntry, PeerTable};
 use crate::metrics::OfRole;
 use crate::tls::Security;
+use crate::wire::Addressee;
 
 /// How many refusals of calls may wait to be looked at. One of each peer is enough, and the next is as good.
 const REFUSALS: usize = 64;
@@ -299,6 +300,14 @@ impl Driver {
         for cut in self.hands.cuts.drain(..) {
             cut.cancel();
         }
+    }
+}
+
+impl Hands {
+    /// Whom calls to this peer mean.
+    fn addressee(&self, server_id: ServerId) -> Addressee {
+        let (cluster, role) = (Some(self.surroundings.cluster.clone()), Some(self.role.clone()));
+        Addressee { cluster, server_id: Some(server_id), role }
     }
 }
 

@@ -98,6 +98,7 @@ mod tests {
     use crate::connections::dependency::PeerShared;
     use crate::connections::link::Way;
     use crate::connections::peer::{Departure, GiveUp, Round, Session};
+    use crate::wire::Addressee;
 
     fn view(session: Session, link: LinkState, standby: bool, exclusive: bool) -> PeerView {
         let record = Record { exclusive, ..Record::default() };
@@ -108,7 +109,12 @@ mod tests {
             entry,
             state,
             link: None,
-            shared: Arc::new(PeerShared::new(&CancellationToken::new(), Way::Tcp, mpsc::channel(1).0)),
+            shared: Arc::new(PeerShared::new(
+                &CancellationToken::new(),
+                Way::Tcp,
+                &Addressee::default(),
+                mpsc::channel(1).0,
+            )),
         }
     }
 

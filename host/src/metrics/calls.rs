@@ -14,11 +14,12 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
-use plugin_api::refusal::{Reason, Refusal};
+use plugin_api::refusal::Reason;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 use super::histogram::{Counted, Histogram};
+use super::reason::reason_of;
 
 /// How many methods of a role are told apart. Whoever calls decides what a path says; the rest is [`OTHER`].
 const METHODS: usize = 256;
@@ -155,21 +156,27 @@ impl Measured {
         answer.map(|body| Body::new(MeasuredBody { body, measured: self }))
     }
 
+    /// It ends with this status, and nothing before it.
+    pub fn refuse(mut self, status: Status) -> Response<Body> {
+        self.failed(&status);
+        status.into_http()
+    }
+
     fn status(&mut self, headers: &HeaderMap) {
         let code = headers.get(Status::GRPC_STATUS).map_or(Code::Unknown, |code| Code::from_bytes(code.as_bytes()));
         if is_of_refusals(code)
-            && let Some(refusal) = Status::from_header_map(headers).as_ref().and_then(Refusal::from_status)
+            && let Some(status) = Status::from_header_map(headers)
         {
-            self.calls.refused(refusal.reason);
+            return self.failed(&status);
         }
         self.over(code);
     }
 
     fn failed(&mut self, status: &Status) {
         if is_of_refusals(status.code())
-            && let Some(refusal) = Refusal::from_status(status)
+            && let Some(reason) = reason_of(status)
         {
-            self.calls.refused(refusal.reason);
+            self.calls.refused(reason);
         }
         self.over(status.code());
     }
@@ -244,6 +251,7 @@ impl http_body::Body for MeasuredBody {
 #[cfg(test)]
 mod tests {
     use http_body_util::{BodyExt as _, StreamBody};
+    use plugin_api::refusal::Refusal;
 
     use super::*;
 

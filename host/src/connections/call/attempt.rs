@@ -1,6 +1,7 @@
 //! One sending of a call to one peer: what goes out with it, what ends it, and what came of it.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use http::header::{HeaderValue, USER_AGENT};
@@ -10,8 +11,8 @@ use plugin_api::refusal::{Executed, Reason, Refusal, key};
 use tonic::Status;
 use tonic::body::Body;
 
+use super::Call;
 use super::refusals::Refused;
-use super::{Call, poll_now};
 use crate::connections::body::{Download, End, Running};
 use crate::connections::client::Client;
 use crate::connections::dependency::{PeerView, RoleView};
@@ -19,7 +20,7 @@ use crate::connections::link::{Link, LinkError, SendFailure};
 use crate::connections::peer::{Departure, LinkState, PeerState, Says, Session};
 use crate::connections::refusal::{bounded, own_refusal};
 use crate::connections::tape::Tape;
-use crate::wire::{self, Addressee};
+use crate::wire;
 
 /// Who answers for this host to servers that log their callers.
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("componenthost/", env!("CARGO_PKG_VERSION")));
@@ -52,7 +53,7 @@ impl Call {
         if peer.shared.cut.is_cancelled() {
             // It went since the view was read: nothing is sent, and the next view, which came before the cut, says who is there.
             let now = self.declared.followed.view();
-            return Ok(Sent::Returned(cut_refusal(&self.client, &now, PeerView::clone(peer))));
+            return Ok(Sent::Returned(cut_refusal(&self.client, &now, peer)));
         }
         let mut end = self.end(peer);
         let at = Instant::now();
@@ -94,12 +95,7 @@ impl Call {
         request.headers_mut().clone_from(&head.headers);
         let headers = request.headers_mut();
         headers.remove(wire::metadata::WAIT_MS);
-        let addressee = Addressee {
-            cluster: Some(self.client.manager.cluster().to_owned()),
-            server_id: Some(peer.entry.server_id()),
-            role: Some(self.client.target.role().clone()),
-        };
-        addressee.write(headers);
+        peer.shared.addressee.write(headers);
         if let Some(deadline) = self.deadline {
             wire::set_timeout(headers, deadline.saturating_duration_since(Instant::now()));
         }
@@ -108,44 +104,53 @@ impl Call {
     }
 
     /// What ends this call while it runs at this peer.
-    fn end(&self, peer: &PeerView) -> End {
-        let mut stopped = self.stopped(Executed::Unknown);
-        let cut = peer.shared.cut.clone().cancelled_owned();
-        let (client, followed) = (self.client.clone(), Arc::clone(&self.declared.followed));
-        let peer = peer.clone();
+    fn end(&self, peer: &Arc<PeerView>) -> End {
+        let (call, peer) = (self.clone(), Arc::clone(peer));
         Box::pin(async move {
             tokio::select! {
                 biased;
-                status = &mut stopped => status,
-                () = cut => cut_refusal(&client, &followed.view(), peer).maybe_executed().into_status(),
+                status = call.stopped(Executed::Unknown) => status,
+                () = peer.shared.cut.cancelled() => {
+                    let refusal = || cut_refusal(&call.client, &call.declared.followed.view(), &peer);
+                    let make = || refusal().maybe_executed().into_status();
+                    peer.shared.cut_status.get(&call.client.target, make)
+                }
             }
         })
     }
 
     /// What ends this call wherever it is: a stop, or its deadline.
-    pub(super) fn stopped(&self, executed: Executed) -> End {
-        let (client, ended) = (self.client.clone(), self.declared.ended.clone());
-        let (deadline, started) = (self.deadline, self.started);
-        Box::pin(async move {
-            tokio::select! {
-                biased;
-                () = ended.cancelled() => {}
-                () = client.stopped.cancelled() => {}
-                () = until(deadline) => {
-                    let took = humantime::format_duration(deadline.unwrap_or(started).duration_since(started));
-                    let target = &client.target;
-                    return Status::deadline_exceeded(format!("the call to {target} did not end within {took}"));
-                }
-            }
-            let (reason, message) = if client.manager.is_stopped() {
-                (Reason::HostStopping, "the host is stopping")
-            } else if ended.is_cancelled() {
-                (Reason::DependencyRemoved, "the dependency has been removed")
-            } else {
-                (Reason::ClientStopped, "the client has been stopped")
-            };
-            Refusal { executed, ..client.about().refuse(reason, message) }.into_status()
-        })
+    pub(super) async fn stopped(&self, executed: Executed) -> Status {
+        tokio::select! {
+            biased;
+            () = self.declared.ended.cancelled() => self.refuse_stopped(executed),
+            () = self.client.stopped.cancelled() => self.refuse_stopped(executed),
+            () = until(self.deadline) => self.too_late(),
+        }
+    }
+
+    /// The same, where it has ended the call already.
+    pub(super) fn stopped_before(&self, executed: Executed) -> Option<Status> {
+        if self.declared.ended.is_cancelled() || self.client.stopped.is_cancelled() {
+            return Some(self.refuse_stopped(executed));
+        }
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now()).then(|| self.too_late())
+    }
+
+    fn refuse_stopped(&self, executed: Executed) -> Status {
+        let (reason, message) = if self.client.manager.is_stopped() {
+            (Reason::HostStopping, "the host is stopping")
+        } else if self.declared.ended.is_cancelled() {
+            (Reason::DependencyRemoved, "the dependency has been removed")
+        } else {
+            (Reason::ClientStopped, "the client has been stopped")
+        };
+        Refusal { executed, ..self.client.about().refuse(reason, message) }.into_status()
+    }
+
+    fn too_late(&self) -> Status {
+        let took = humantime::format_duration(self.deadline.unwrap_or(self.started).duration_since(self.started));
+        Status::deadline_exceeded(format!("the call to {} did not end within {took}", self.client.target))
     }
 
     /// What an error of the link is for the caller: the end of the link, or of this call alone.
@@ -175,13 +180,21 @@ impl Call {
 }
 
 /// The refusal of a call to a peer that has gone meanwhile.
-fn cut_refusal(client: &Client, now: &RoleView, peer: PeerView) -> Refusal {
+fn cut_refusal(client: &Client, now: &RoleView, peer: &PeerView) -> Refusal {
     let gone = now.gone.get(&peer.entry.server_id());
     let departure = gone.map_or(Departure::Deleted, |gone| gone.departure);
     let since = gone.map_or_else(Instant::now, |gone| gone.since);
     let state = PeerState { session: Session::Gone(departure), link: LinkState::Closed, since };
-    let peer = PeerView { state, ..peer };
+    let peer = PeerView { state, ..peer.clone() };
     client.about().refuse_for(departure.reason(), now, &peer)
+}
+
+/// The status, where the call has ended already. The waker is of no use: whoever asks goes on by itself.
+fn poll_now(end: &mut End) -> Option<Status> {
+    match end.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(status) => Some(status),
+        Poll::Pending => None,
+    }
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -112,6 +112,7 @@ impl Driver {
             shared: Arc::new(PeerShared::new(
                 &self.stop,
                 self.hands.surroundings.way_to(server_id),
+                &self.hands.addressee(server_id),
                 self.refusals.0.clone(),
             )),
             link_number: 0,
