@@ -7,7 +7,7 @@
 //!
 //! * [`peer`]: one peer's state machine, without I/O; `driver`: one role's task, which does what the machines say.
 //! * `dial`, `link`, `pool`, `connection`, `frames`: from an address to a proved link, what it is made of, and what is seen in
-//!   passing.
+//!   passing. `open`: what of it is counted.
 //! * `local`: the way to a peer in this very host.
 //! * `dependency`, `events`, `history`: what a driver publishes: the peers now, each change, and the last ones. `ranks`: who
 //!   of them is called next.
@@ -27,6 +27,7 @@ mod frames;
 mod history;
 mod link;
 mod local;
+mod open;
 mod overview;
 pub mod peer;
 mod places;

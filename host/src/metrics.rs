@@ -15,15 +15,16 @@
 //! | `componenthost_client_calls_running`, `componenthost_server_calls_running` | calls that are not over |
 //! | `componenthost_client_calls_waiting` | those of them that wait for somebody to call |
 //! | `componenthost_client_refusals_total`, `componenthost_server_refusals_total` | answers that were refusals, also those that a component passed on; `reason` |
-//! | `grpc_subchannel_open_connections` | links that are proved and take calls |
+//! | `grpc_subchannel_open_connections` | connections that are proved and take calls: `connections.per_peer` on a link, and the way within this host as one |
 //! | `grpc_subchannel_connection_attempts_succeeded_total`, `…_failed_total` | dials |
-//! | `grpc_subchannel_disconnections_total` | links that ended; `grpc_disconnect_error` |
+//! | `grpc_subchannel_disconnections_total` | connections that ended; `grpc_disconnect_error` |
 //! | `componenthost_peers` | registered peers; `session` × `link` |
-//! | `componenthost_etcd_connected` | 1 while a role's table is not stale |
-//! | `componenthost_etcd_watch_restarts_total` | watches made again |
-//! | `componenthost_etcd_values_invalid_total` | sessions' values that were skipped |
+//! | `componenthost_etcd_connected` | 1 while a role is followed: etcd has answered, and no watch has broken since |
+//! | `componenthost_etcd_watch_restarts_total` | watches made again; `reason`: `unreachable` (no list, or no watch opened), `lost`, `silent`, `cancelled`, `compacted`, `reset` |
+//! | `componenthost_etcd_events_valid_total`, `…_invalid_total` | puts and deletions, and all keys of each list: sessions, and what is none |
 //! | `componenthost_etcd_corrections_total`, `…_resets_total` | keys found wrong by a list; how often etcd was another one |
-//! | `componenthost_etcd_table_revision`, `componenthost_etcd_table_age_seconds` | what a table reflects, and for how long nothing has confirmed it |
+//! | `componenthost_etcd_table_sessions`, `…_stale` | how many it has; 1 while it was not confirmed in time |
+//! | `componenthost_etcd_table_revision`, `…_age_seconds` | what a table reflects, and for how long nothing has confirmed it |
 //! | `componenthost_session_state` | 1 for the state in which the component's own session is; `state` |
 //! | `componenthost_component_state` | 1 for its state code; `state` |
 //! | `componenthost_component_fenced`, `componenthost_component_restarts_total` | its flag; how often it was started again |

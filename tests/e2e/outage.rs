@@ -161,6 +161,12 @@ async fn what_happened_during_a_cut_is_known_after_it_though_etcd_threw_it_away(
     rig.etcd().members().iter().for_each(|member| member.proxy().cut());
     put(&rig, &rig.node_key(900), node(900)).await;
     rig.etcd().compact().await;
+    eventually(LIMIT, async || {
+        let connected = rig.metric("connected", &[]).await;
+        let lost = rig.metric("watch_restarts_total", &[("reason", "lost")]).await;
+        holds(connected == Some(0.0) && lost >= Some(1.0), (connected, lost))
+    })
+    .await;
     rig.etcd().members().iter().for_each(|member| member.proxy().heal());
     eventually(LIMIT, || async {
         let table = rig.table().await;
@@ -169,6 +175,9 @@ async fn what_happened_during_a_cut_is_known_after_it_though_etcd_threw_it_away(
     .await;
     let restarts = rig.restarts().await;
     assert!(restarts.iter().any(|why| why.contains("compacted")), "{restarts:?}");
+    let compacted = rig.metric("watch_restarts_total", &[("reason", "compacted")]).await;
+    assert_eq!((rig.metric("connected", &[]).await, compacted), (Some(1.0), Some(1.0)));
+    assert_eq!(rig.metric("watch_restarts_total", &[]).await, Some(restarts.len() as f64));
     assert_eq!(rig.end(traffic).await, UNTOUCHED);
 }
 
@@ -196,6 +205,8 @@ async fn sessions_of_others_hide_nothing() {
         holds(table["sessions"].as_u64() >= Some(5) && skipped == wanted, table)
     })
     .await;
+    assert_eq!(rig.metric("events_invalid_total", &[]).await, Some(3.0));
+    assert!(rig.metric("events_valid_total", &[]).await >= Some(6.0), "two nodes, three of others, and one that came");
     assert_eq!(rig.end(traffic).await, UNTOUCHED);
 }
 

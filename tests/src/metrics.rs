@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::Host;
+
 /// All samples by their names with labels, as in `name{a="1",b="2"}`, labels in order of their names.
 #[derive(Clone, Debug, Default)]
 pub struct Metrics {
@@ -28,6 +30,18 @@ struct Family {
     kind: String,
     has_help: bool,
     series: BTreeSet<(String, Labels)>,
+}
+
+/// What this host says at `/metrics`.
+pub async fn scrape(host: &Host, format: Format) -> Metrics {
+    let address = host.admin_address().await;
+    let accept = match format {
+        Format::OpenMetrics => "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n",
+        Format::Plain => "",
+    };
+    let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n{accept}\r\n");
+    let answer = crate::admin::request(&address, &request).await.expect("an answer");
+    Metrics::parse(&answer.body, format).unwrap_or_else(|wrong| panic!("{wrong}\n{}", answer.body))
 }
 
 impl Metrics {

@@ -13,6 +13,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use plugin_api::error::chain;
 use plugin_api::identity::Role;
+use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
@@ -42,13 +43,17 @@ pub(super) struct Connection {
     scheme: Scheme,
 }
 
+/// Why a call was not answered, with its request where nothing of it was sent.
+pub(super) type NotAnswered = (SendFailure, Option<Box<Request<Body>>>);
+
 type Dispatch = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// Tells how a connection comes to its end.
 pub(super) struct ConnectionEnd {
     /// Hands requests to the connection; gone when it takes no more.
     dispatch: Option<Dispatch>,
-    going_away: CancellationToken,
+    /// The error code of its GOAWAY.
+    going_away: Arc<SetOnce<u32>>,
     tasks: LinkTasks,
     trace: Trace,
 }
@@ -107,8 +112,8 @@ impl Connection {
         let stream = connect(address, role, security, &trace).await?;
         let scheme = if stream.is_tls() { Scheme::HTTPS } else { Scheme::HTTP };
         let tasks = LinkTasks { tasks: TaskTracker::new(), close };
-        let going_away = CancellationToken::new();
-        let stream = Watched::new(stream, going_away.clone(), traffic);
+        let going_away = Arc::new(SetOnce::new());
+        let stream = Watched::new(stream, Arc::clone(&going_away), traffic);
         let (sender, connection) = Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -128,7 +133,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`SendFailure`] has it; with the request as it was, where nothing of it was sent.
+    /// As [`SendFailure`] has it.
     ///
     /// # Cancel safety
     ///
@@ -136,8 +141,7 @@ impl Connection {
     pub fn send(
         &self,
         mut request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, (SendFailure, Option<Box<Request<Body>>>)>> + Send + use<>
-    {
+    ) -> impl Future<Output = Result<Response<Incoming>, NotAnswered>> + Send + use<> {
         let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         *request.uri_mut() = self.uri(path);
         *request.version_mut() = http::Version::HTTP_2;
@@ -172,7 +176,9 @@ impl ConnectionEnd {
     ///
     /// It can be asked again.
     pub async fn ended(&mut self) -> Ended {
-        let Some(dispatch) = &mut self.dispatch else { return Ended::GoingAway };
+        let Some(dispatch) = &mut self.dispatch else {
+            return Ended::GoingAway(self.going_away.get().copied().unwrap_or_default());
+        };
         tokio::select! {
             result = dispatch => {
                 self.dispatch = None;
@@ -181,12 +187,12 @@ impl ConnectionEnd {
                     Ok(()) => Ended::Lost("the peer has closed the connection".to_owned(), Disconnect::Unknown),
                 }
             }
-            () = self.going_away.cancelled() => {
+            code = self.going_away.wait() => {
                 // Calls that were handed over before may still go through: the connection takes care of them.
                 if let Some(dispatch) = self.dispatch.take() {
                     hyper::rt::Executor::execute(&self.tasks, async move { drop(dispatch.await) });
                 }
-                Ended::GoingAway
+                Ended::GoingAway(*code)
             }
         }
     }

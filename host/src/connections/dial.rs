@@ -222,7 +222,7 @@ async fn prove(mut opened: Opened, expected: &Expected, hold: Duration) -> Diall
     let answer = tokio::select! {
         answer = ask(Arc::clone(&opened.link), expected, hold) => answer,
         ended = opened.end.ended() => {
-            return failed(&opened, format!("the link ended before its proof: {ended:?}"));
+            return failed(&opened, format!("the link ended before its proof: {ended}"));
         }
     };
     match answer {

@@ -8,7 +8,6 @@
 
 mod act;
 mod follow;
-mod open;
 mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -263,7 +262,7 @@ impl Driver {
             Finding::Asked(number, answer) if number == peer.dial_number => self.hands.asked(peer, answer),
             Finding::LinkEnded(number, ended) if number == peer.link_number && peer.link_number != 0 => {
                 let input = match ended {
-                    Ended::GoingAway => Input::GoAway,
+                    Ended::GoingAway(_) => Input::GoAway,
                     Ended::Lost(error, _) => Input::Lost(error),
                 };
                 self.hands.drive(peer, input);

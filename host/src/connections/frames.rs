@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::SetOnce;
 
 /// The length, type, flags and stream of a frame (RFC 9113, 4.1).
 const HEAD: usize = 9;
@@ -20,8 +20,10 @@ const FLAGS: usize = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const ACK: u8 = 1;
-/// What a PING carries, and its ACK too (RFC 9113, 6.7).
-const PING_PAYLOAD: usize = 8;
+/// What a PING carries, and its ACK too (RFC 9113, 6.7); of a GOAWAY the last stream and the error code (6.8).
+const PAYLOAD: usize = 8;
+/// The code of a GOAWAY that is too short to have one.
+const NO_CODE: u32 = u32::MAX;
 /// `PRI * HTTP/2.0…`: what a client sends before its first frame (RFC 9113, 3.4).
 const PREFACE: usize = 24;
 
@@ -71,14 +73,14 @@ pub(super) struct Watched<S> {
     incoming: Frames,
     outgoing: Frames,
     /// The last PING that went out, and when; none once it is answered.
-    ping: Option<([u8; PING_PAYLOAD], Instant)>,
-    going_away: CancellationToken,
+    ping: Option<([u8; PAYLOAD], Instant)>,
+    going_away: Arc<SetOnce<u32>>,
     traffic: Arc<Traffic>,
 }
 
 impl<S> Watched<S> {
-    /// A client's stream, before its preface. Cancels `going_away` when GOAWAY comes in.
-    pub fn new(stream: S, going_away: CancellationToken, traffic: Arc<Traffic>) -> Self {
+    /// A client's stream, before its preface. Sets `going_away` to the error code of the first GOAWAY that comes in.
+    pub fn new(stream: S, going_away: Arc<SetOnce<u32>>, traffic: Arc<Traffic>) -> Self {
         let outgoing = Frames { payload: PREFACE, ..Frames::default() };
         Self { stream, incoming: Frames::default(), outgoing, ping: None, going_away, traffic }
     }
@@ -86,7 +88,8 @@ impl<S> Watched<S> {
     fn came(&mut self, bytes: &[u8]) {
         self.traffic.bytes_in.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.incoming.pass(bytes, |seen| match seen {
-            Seen::GoAway => self.going_away.cancel(),
+            // A second one says the same, with a lower stream.
+            Seen::GoAway(code) => drop(self.going_away.set(code)),
             Seen::PingAck(payload) => {
                 if let Some((_, sent)) = self.ping.take_if(|(sent, _)| *sent == payload) {
                     self.traffic.answered(sent);
@@ -157,16 +160,17 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 /// A frame that somebody wants to know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
-    GoAway,
-    Ping([u8; PING_PAYLOAD]),
-    PingAck([u8; PING_PAYLOAD]),
+    /// With its error code.
+    GoAway(u32),
+    Ping([u8; PAYLOAD]),
+    PingAck([u8; PAYLOAD]),
 }
 
 /// Where one frame ends and the next begins.
 #[derive(Default)]
 struct Frames {
-    /// The head of the present frame; of a PING all of it.
-    head: [u8; HEAD + PING_PAYLOAD],
+    /// The head of the present frame; of a PING all of it, of a GOAWAY its error code too.
+    head: [u8; HEAD + PAYLOAD],
     /// Bytes of it that have come.
     have: usize,
     /// Bytes of the present frame that are still to pass.
@@ -184,7 +188,7 @@ impl Frames {
             self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
             self.have += taken;
             bytes = &bytes[taken..];
-            // A PING's payload is wanted once its head is there.
+            // Whether a payload is wanted is known once the head is there.
             if self.have == self.wanted() && self.have > 0 {
                 self.seen().map(&mut tell);
                 self.payload = self.length() + HEAD - self.have;
@@ -195,7 +199,7 @@ impl Frames {
 
     /// How many bytes of the present frame are looked at.
     fn wanted(&self) -> usize {
-        if self.have >= HEAD && self.is_ping() { HEAD + PING_PAYLOAD } else { HEAD }
+        if self.have >= HEAD && (self.is_ping() || self.has_code()) { HEAD + PAYLOAD } else { HEAD }
     }
 
     /// Its length, without its head.
@@ -206,13 +210,18 @@ impl Frames {
 
     /// One of another length is none, and ends the connection.
     fn is_ping(&self) -> bool {
-        self.head[TYPE] == PING && self.length() == PING_PAYLOAD
+        self.head[TYPE] == PING && self.length() == PAYLOAD
+    }
+
+    fn has_code(&self) -> bool {
+        self.head[TYPE] == GOAWAY && self.length() >= PAYLOAD
     }
 
     fn seen(&self) -> Option<Seen> {
         let payload = || std::array::from_fn(|at| self.head[HEAD + at]);
+        let [.., a, b, c, d] = self.head;
         match (self.head[TYPE], self.is_ping()) {
-            (GOAWAY, _) => Some(Seen::GoAway),
+            (GOAWAY, _) => Some(Seen::GoAway(if self.has_code() { u32::from_be_bytes([a, b, c, d]) } else { NO_CODE })),
             (_, true) if self.head[FLAGS] & ACK != 0 => Some(Seen::PingAck(payload())),
             (_, true) => Some(Seen::Ping(payload())),
             _ => None,
@@ -239,11 +248,15 @@ mod tests {
         // A payload that looks like a GOAWAY is none; nor is a PING of another length one.
         let innocent = [frame(4, 0, &[]), frame(0, 0, &frame(GOAWAY, 0, &[0; 8])), frame(1, 0, &[7; 300])].concat();
         let odd = [innocent.clone(), frame(PING, 0, &[1; 7]), frame(PING, 0, &[]), frame(PING, 0, &[1; 9])].concat();
-        let going = [odd.clone(), frame(GOAWAY, 0, &[0; 8]), frame(0, 0, b"more")].concat();
+        let code = [0, 0, 0, 9, 0, 0, 0, 11];
+        let told = [&code[..], b"too many pings"].concat();
+        let going = [odd.clone(), frame(GOAWAY, 0, &code), frame(GOAWAY, 0, &told), frame(GOAWAY, 0, &[0; 7])].concat();
+        let going = [going, frame(0, 0, b"more")].concat();
+        let gone = vec![Seen::GoAway(11), Seen::GoAway(11), Seen::GoAway(NO_CODE)];
         let pinged =
             [innocent.clone(), frame(PING, 0, b"question"), frame(PING, ACK, b"answered"), odd.clone()].concat();
         let answer = vec![Seen::Ping(*b"question"), Seen::PingAck(*b"answered")];
-        for (bytes, expected) in [(innocent, vec![]), (odd, vec![]), (going, vec![Seen::GoAway]), (pinged, answer)] {
+        for (bytes, expected) in [(innocent, vec![]), (odd, vec![]), (going, gone), (pinged, answer)] {
             for size in 1..=bytes.len() {
                 let (mut frames, mut seen) = (Frames::default(), Vec::new());
                 bytes.chunks(size).for_each(|chunk| frames.pass(chunk, |one| seen.push(one)));
@@ -255,8 +268,8 @@ mod tests {
     #[tokio::test]
     async fn what_passes_is_counted_and_only_the_ack_of_the_last_ping_ends_a_round_trip() {
         let (near, mut far) = tokio::io::duplex(1024);
-        let (going_away, traffic) = (CancellationToken::new(), Arc::new(Traffic::default()));
-        let mut near = Watched::new(near, going_away.clone(), Arc::clone(&traffic));
+        let (going_away, traffic) = (Arc::new(SetOnce::new()), Arc::new(Traffic::default()));
+        let mut near = Watched::new(near, Arc::clone(&going_away), Arc::clone(&traffic));
         let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         out.extend(frame(PING, 0, b"question"));
         // What comes back unasked, and a question of the other side.
@@ -276,6 +289,6 @@ mod tests {
         near.read_exact(&mut buffer[..ack.len()]).await.expect("as many");
         assert_eq!(traffic.round_trip().map(|again| again.at), Some(first.at), "one ACK answers one PING");
         assert_eq!((traffic.bytes_out(), traffic.bytes_in()), (out.len() as u64, (odd.len() + 2 * ack.len()) as u64));
-        assert!(!going_away.is_cancelled());
+        assert!(!going_away.initialized());
     }
 }

@@ -3,6 +3,7 @@
 //! The seam of the transport: everything above it sends a request and learns when the link is going away or broken. It
 //! never connects again by itself; the driver makes a new link.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,8 +23,9 @@ use super::ConnectionsConfig;
 use super::connection::{Connection, ConnectionEnd, OpenError};
 use super::frames::Traffic;
 use super::local::{self, BrokenOff, LocalBody, LocalCalls, Unanswered};
+use super::open::Open;
 use super::pool::{self, Member, Pool, PoolEnd};
-use crate::metrics::Disconnect;
+use crate::metrics::{Disconnect, OfRole};
 use crate::tls::Security;
 use crate::tls::fault::TlsFault;
 
@@ -63,16 +65,28 @@ pub struct LinkEnd(LinkEndInner);
 enum LinkEndInner {
     Http2(Box<PoolEnd>),
     /// It ends when it is closed, and not before.
-    Local(CancellationToken),
+    Local {
+        close: CancellationToken,
+        open: Option<Open>,
+    },
 }
 
 /// How a link came to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// GOAWAY: it takes no new calls, and running ones go on.
-    GoingAway,
+    /// GOAWAY, with its error code: it takes no new calls, and running ones go on.
+    GoingAway(u32),
     /// It is broken, and no call runs on it: why, for people and for the metrics.
     Lost(String, Disconnect),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GoingAway(_) => formatter.write_str("the peer is going away (GOAWAY)"),
+            Self::Lost(why, _) => formatter.write_str(why),
+        }
+    }
 }
 
 /// A call that a link did not answer.
@@ -126,7 +140,7 @@ impl Link {
 
     /// A link to this very host. Its calls end when `close` is cancelled.
     pub fn local(calls: LocalCalls, close: CancellationToken) -> (Self, LinkEnd) {
-        let end = LinkEnd(LinkEndInner::Local(close.clone()));
+        let end = LinkEnd(LinkEndInner::Local { close: close.clone(), open: None });
         (Self { inner: Inner::Local { calls, close } }, end)
     }
 
@@ -266,7 +280,15 @@ impl LinkEnd {
     pub fn fault(&self) -> Option<TlsFault> {
         match &self.0 {
             LinkEndInner::Http2(end) => end.fault(),
-            LinkEndInner::Local(_) => None,
+            LinkEndInner::Local { .. } => None,
+        }
+    }
+
+    /// Counts its connections in this role's metrics from now on, and the way within the host as one.
+    pub(super) fn count(&mut self, measured: &Arc<OfRole>) {
+        match &mut self.0 {
+            LinkEndInner::Http2(end) => end.count(measured),
+            LinkEndInner::Local { open, .. } => *open = Some(Open::new(measured)),
         }
     }
 
@@ -281,7 +303,7 @@ impl LinkEnd {
     pub(super) fn into_first(self) -> Option<ConnectionEnd> {
         match self.0 {
             LinkEndInner::Http2(end) => Some(end.into_first()),
-            LinkEndInner::Local(_) => None,
+            LinkEndInner::Local { .. } => None,
         }
     }
 
@@ -293,7 +315,7 @@ impl LinkEnd {
     pub async fn ended(&mut self) -> Ended {
         match &mut self.0 {
             LinkEndInner::Http2(end) => end.ended().await,
-            LinkEndInner::Local(close) => {
+            LinkEndInner::Local { close, .. } => {
                 close.cancelled().await;
                 Ended::Lost("the link has been closed".to_owned(), Disconnect::Shutdown)
             }

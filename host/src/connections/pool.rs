@@ -4,6 +4,7 @@
 //! stays ready meanwhile: it ends with its last connection. Not responsible for how a connection is made and proved
 //! (`dial`), nor for what the end of a link means (`peer`).
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -18,7 +19,8 @@ use tonic::body::Body;
 use super::ConnectionsConfig;
 use super::connection::{Connection, ConnectionEnd};
 use super::link::{Ended, LinkBody, SendFailure};
-use crate::metrics::Disconnect;
+use super::open::Open;
+use crate::metrics::{Disconnect, OfRole};
 use crate::tls::fault::TlsFault;
 
 /// Makes one more connection, proved as the first was; or says why not.
@@ -34,7 +36,7 @@ const FIRST: u64 = 0;
 pub(super) struct Pool {
     members: Arc<Members>,
     /// A link that nobody has any more makes no connections.
-    _retired: DropGuard,
+    _retired: Arc<DropGuard>,
 }
 
 /// Its connections now. Calls read it, and the end of a connection writes it.
@@ -54,6 +56,11 @@ pub(super) struct PoolEnd {
     /// Weak, because connections end when nobody can send on them any more.
     members: Weak<Members>,
     retired: CancellationToken,
+    /// Gone when nobody has the link any more; a call that still waits for its answer does not count.
+    held: Weak<DropGuard>,
+    /// Where they are counted, and those that are open.
+    measured: Option<Arc<OfRole>>,
+    open: BTreeMap<u64, Open>,
     first: ConnectionEnd,
     first_over: bool,
     others: JoinSet<(u64, Ended)>,
@@ -65,6 +72,7 @@ pub(super) struct PoolEnd {
 struct Growth {
     size: usize,
     dial: Dial,
+    measured: Option<Arc<OfRole>>,
     config: Arc<ConnectionsConfig>,
     /// Dials that failed, and connections that were lost soon, one after another.
     failures: u32,
@@ -80,9 +88,12 @@ impl Pool {
         let retired = CancellationToken::new();
         let list = ArcSwap::from_pointee(vec![Arc::new(Member { number: FIRST, connection })]);
         let members = Arc::new(Members { list, retired: retired.clone() });
-        let pool_end = PoolEnd {
+        let mut pool_end = PoolEnd {
             members: Arc::downgrade(&members),
             retired: retired.clone(),
+            held: Weak::new(),
+            measured: None,
+            open: BTreeMap::new(),
             first: end,
             first_over: false,
             others: JoinSet::new(),
@@ -90,7 +101,9 @@ impl Pool {
             last_number: FIRST,
             over: None,
         };
-        (Self { members, _retired: retired.drop_guard() }, pool_end)
+        let held = Arc::new(retired.drop_guard());
+        pool_end.held = Arc::downgrade(&held);
+        (Self { members, _retired: held }, pool_end)
     }
 
     /// Sends a request and waits for the head of its answer. A connection that takes no more calls is passed over.
@@ -155,10 +168,17 @@ impl Members {
 }
 
 impl PoolEnd {
+    /// Counts its connections in a role's metrics from now on, and the dials for more.
+    pub fn count(&mut self, measured: &Arc<OfRole>) {
+        self.measured = Some(Arc::clone(measured));
+        self.open.insert(FIRST, Open::new(measured));
+    }
+
     /// Lets the pool grow to so many connections, and be filled up again.
     pub fn grow(&mut self, size: usize, dial: Dial, config: Arc<ConnectionsConfig>) {
         let made = Instant::now();
-        self.growth = (size > 1).then_some(Growth { size, dial, config, failures: 0, made, next: None });
+        let measured = self.measured.clone();
+        self.growth = (size > 1).then_some(Growth { size, dial, measured, config, failures: 0, made, next: None });
     }
 
     /// The fault of TLS by which the first connection has ended, where it is certain.
@@ -200,6 +220,9 @@ impl PoolEnd {
         if let Some(members) = self.members.upgrade() {
             members.remove(number);
         }
+        if let Some(mut open) = self.open.remove(&number) {
+            open.ended(&ended, self.held.strong_count() > 0);
+        }
         if self.first_over && self.others.is_empty() {
             self.over = Some(ended);
         } else if let Some(growth) = &mut self.growth {
@@ -214,6 +237,7 @@ impl PoolEnd {
         self.last_number += 1;
         let number = self.last_number;
         members.add(&Arc::new(Member { number, connection }));
+        self.open.extend(self.measured.as_ref().map(|measured| (number, Open::new(measured))));
         self.others.spawn(async move { (number, end.ended().await) });
     }
 }
@@ -244,6 +268,9 @@ async fn another(growth: &mut Option<Growth>, size: usize, retired: &Cancellatio
             Some(Err(error)) => {
                 tracing::debug!(error, "a link has no further connection yet");
                 growth.failures = growth.failures.saturating_add(1);
+                if let Some(measured) = &growth.measured {
+                    measured.links.failed();
+                }
             }
             None => {}
         }

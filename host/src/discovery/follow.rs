@@ -16,7 +16,7 @@ use crate::discovery::reconcile::Reconcile;
 use crate::discovery::record::Record;
 use crate::discovery::table::{Skipped, Table};
 use crate::etcd::watch::resume::{Listed, Moment, Reset};
-use crate::etcd::watch::{Keys, Patience, Update, Watch};
+use crate::etcd::watch::{Interruption, Keys, Patience, Update, Watch};
 use crate::etcd::{Etcd, EtcdError};
 use crate::trouble::Trouble;
 
@@ -105,8 +105,8 @@ impl Follower {
 
     fn take(&mut self, update: Update) {
         let now = Instant::now();
-        if let Update::Interrupted(why) = update {
-            return self.broke(why, now);
+        if let Update::Interrupted(interruption) = update {
+            return self.broke(interruption, now);
         }
         if let Some(over) = self.trouble.works(now) {
             let lasted = humantime::format_duration(Duration::from_secs(over.lasted.as_secs()));
@@ -125,6 +125,7 @@ impl Follower {
             Update::Changes(changes) => self.table.change(&changes, now),
             Update::Fresh | Update::Interrupted(_) => {
                 self.table.confirm(now);
+                self.record().connected = true;
                 // Stored, so that the age is right; nobody needs to wake for it.
                 self.outlets.tables.send_if_modified(|published| {
                     published.clone_from(self.table.published());
@@ -137,6 +138,8 @@ impl Follower {
             tracing::warn!(role = %self.role(), key, why, "a session's value is skipped");
         }
         let mut record = self.record();
+        record.connected = true;
+        record.values = self.table.values();
         record.skipped_values += skipped.len() as u64;
         record.skipped_now = self.table.skipped().cloned().collect();
         // Whoever reads the table then finds its record.
@@ -144,11 +147,12 @@ impl Follower {
         self.publish();
     }
 
-    fn broke(&mut self, why: String, now: Instant) {
+    fn broke(&mut self, interruption: Interruption, now: Instant) {
         if let Some(failures) = self.trouble.failed(now) {
-            tracing::warn!(role = %self.role(), why, failures, "the watch of a role's sessions is made again");
+            let (reason, why) = (interruption.cause.as_str(), &interruption.why);
+            tracing::warn!(role = %self.role(), reason, why, failures, "the watch of a role's sessions is made again");
         }
-        self.record().restarted(why);
+        self.record().restarted(interruption);
         self.listing = None;
         self.reconcile.abandon(now);
     }

@@ -17,7 +17,7 @@ use plugin_api::peers::Registration;
 
 use self::guard::Guard;
 use self::parse::parse;
-use crate::cluster::{GREATEST_COUNTED, Keys, PeerSessionEntry, PeerTable, SessionKey};
+use crate::cluster::{Farewells, GREATEST_COUNTED, Keys, PeerSessionEntry, PeerTable, SessionKey};
 use crate::etcd::watch::{Change, Stored};
 
 /// A value that is no session, and why.
@@ -31,6 +31,15 @@ pub struct Skipped {
     pub revision: i64,
 }
 
+/// What has come of the keys of a role: puts and deletions, and all keys of each list, changed or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Values {
+    /// Sessions, and their ends.
+    pub valid: u64,
+    /// Values that are no sessions.
+    pub invalid: u64,
+}
+
 /// The keys of one role, and the table that follows from them.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -39,6 +48,7 @@ pub struct Table {
     held: BTreeMap<SessionKey, Held>,
     /// Keys whose value does not count, so that each value is told once.
     skipped: BTreeMap<SessionKey, Skipped>,
+    values: Values,
     guard: Guard,
     highest: ServerId,
     published: Arc<PeerTable>,
@@ -57,7 +67,7 @@ impl Table {
     pub fn new(role: Role, keys: Keys) -> Self {
         let published = Arc::new(PeerTable::unknown(role.clone()));
         let (held, skipped, guard) = (BTreeMap::new(), BTreeMap::new(), Guard::new(Duration::ZERO));
-        Self { role, keys, held, skipped, guard, highest: ServerId(0), published }
+        Self { role, keys, held, skipped, values: Values::default(), guard, highest: ServerId(0), published }
     }
 
     /// Where a later list misses more than half of three peers or more, keep them as suspects for so long.
@@ -82,6 +92,11 @@ impl Table {
     /// The keys whose values do not count now.
     pub fn skipped(&self) -> impl Iterator<Item = &Skipped> {
         self.skipped.values()
+    }
+
+    /// How many values have come so far.
+    pub fn values(&self) -> Values {
+        self.values
     }
 
     /// The peers that are kept though etcd does not have them.
@@ -133,9 +148,18 @@ impl Table {
             let former = self.held.remove(&key);
             self.skipped.remove(&key);
             touched.extend(former.as_ref().and_then(Held::server_id));
+            let former = former.and_then(|held| held.entry);
+            if let (Change::Delete(..), Some(former)) = (change, &former) {
+                // Nobody may see it in between.
+                self.farewells().went(former.server_id(), former.record.stopping);
+            }
             if let Change::Put(stored) = change {
-                touched.extend(self.put(key, stored, former.and_then(|held| held.entry).as_ref()));
+                let server_id = self.put(key, stored, former.as_ref());
+                server_id.into_iter().for_each(|id| self.farewells().is_there(id));
+                touched.extend(server_id);
                 new.extend(self.skipped.get(&key).cloned());
+            } else {
+                self.values.valid += 1;
             }
         }
         let revision = changes.last().map_or(self.published.revision, Change::revision);
@@ -169,6 +193,7 @@ impl Table {
         let Stored { mod_revision, create_revision, lease_id, .. } = *stored;
         let entry = match parse(key, &stored.value) {
             Ok(record) => {
+                self.values.valid += 1;
                 let standby = key != SessionKey::Active && record.exclusive;
                 let registration = Registration { create_revision, lease_id };
                 let entry = PeerSessionEntry { record, registration, standby, suspect: false, appeared: 0 };
@@ -181,6 +206,7 @@ impl Table {
                 )
             }
             Err(why) => {
+                self.values.invalid += 1;
                 let text = String::from_utf8_lossy(&stored.key).into_owned();
                 self.skipped.insert(key, Skipped { key: text, why, revision: mod_revision });
                 // The key lives on: what it last said still holds, as long as it is the same registration.
@@ -200,6 +226,10 @@ impl Table {
         }
         self.held.insert(key, held);
         server_id
+    }
+
+    fn farewells(&mut self) -> &mut Farewells {
+        &mut Arc::make_mut(&mut self.published).farewells
     }
 
     /// A list has been taken in: does it miss so many that they are kept?

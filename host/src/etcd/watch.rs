@@ -57,7 +57,51 @@ pub enum Update {
     /// Nothing has changed up to now.
     Fresh,
     /// The watch is broken and will be made again.
-    Interrupted(String),
+    Interrupted(Interruption),
+}
+
+/// Why a watch is made again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interruption {
+    /// For programs.
+    pub cause: Cause,
+    /// For people.
+    pub why: String,
+}
+
+/// What kind of thing has ended a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The keys could not be listed, or no watch of them opened.
+    Unreachable,
+    /// The stream of a watch, or its connection, broke.
+    Lost,
+    /// No sign of life came in time.
+    Silent,
+    /// etcd ended it.
+    Cancelled,
+    /// etcd has thrown away the history that would have come next.
+    Compacted,
+    /// etcd is not the one that it was.
+    Reset,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Unreachable, Self::Lost, Self::Silent, Self::Cancelled, Self::Compacted, Self::Reset];
+
+    /// The word for it, as it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Lost => "lost",
+            Self::Silent => "silent",
+            Self::Cancelled => "cancelled",
+            Self::Compacted => "compacted",
+            Self::Reset => "reset",
+        }
+    }
 }
 
 /// When a silent watch is taken for dead.
@@ -186,7 +230,7 @@ impl Watch {
         self.stream = None;
         match self.etcd.list(&self.keys).await {
             Ok(listed) => Came::Listed(listed),
-            Err(error) => Came::Broken { why: error.chain(), leave: false },
+            Err(error) => Came::Broken { cause: Cause::Unreachable, why: error.chain(), leave: false },
         }
     }
 
@@ -208,7 +252,7 @@ impl Watch {
                 self.stream = Some((member, Box::new(stream)));
                 Came::Opened
             }
-            Err(error) => Came::Broken { why: error.chain(), leave: false },
+            Err(error) => Came::Broken { cause: Cause::Unreachable, why: error.chain(), leave: false },
         }
     }
 
@@ -241,7 +285,8 @@ impl Watch {
                 let revision = header.map_or(0, ResponseHeader::revision);
                 Came::Revision { revision, cluster_id: header.map_or(0, ResponseHeader::cluster_id) }
             }
-            Err(error) => Came::Broken { why: error.chain(), leave: false },
+            // It was read because the watch had been silent.
+            Err(error) => Came::Broken { cause: Cause::Silent, why: error.chain(), leave: false },
         }
     }
 
@@ -256,7 +301,7 @@ impl Watch {
         let (leave, member) = (fault.is_the_members(), self.stream.as_ref().map(|(member, _)| member));
         let endpoint = member.map_or_else(|| self.etcd.endpoint(), |member| member.endpoint.clone());
         let error = EtcdError { doing: self.doing().into(), endpoint, fault };
-        Came::Broken { why: error.chain(), leave }
+        Came::Broken { cause: Cause::Lost, why: error.chain(), leave }
     }
 
     fn doing(&self) -> String {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::etcd::watch::{Change, Stored, Update, Watch};
+use crate::etcd::watch::{Change, Interruption, Stored, Update, Watch};
 use crate::metadata::relative;
 
 /// How many changes wait for a reader before a table takes their place.
@@ -35,7 +35,7 @@ async fn run(mut watch: Watch, role: Role, prefix: String, events: mpsc::Sender<
             }
             Update::Changes(changes) => changes.into_iter().filter_map(|change| event(&prefix, change)).collect(),
             Update::Fresh => continue,
-            Update::Interrupted(why) => {
+            Update::Interrupted(Interruption { why, .. }) => {
                 tracing::debug!(%role, why, "a watch of metadata is made again");
                 continue;
             }

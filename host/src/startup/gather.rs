@@ -5,7 +5,7 @@ use plugin_api::state::StateCode;
 use super::Parts;
 use crate::connections::DependencyView;
 use crate::discovery::FollowView;
-use crate::metrics::{ByRole, Disconnect, Family, Labels, Series};
+use crate::metrics::{ByRole, Family, Labels, Series};
 use crate::supervise::Member;
 
 /// The states that a session's metric names; see `session`.
@@ -118,16 +118,16 @@ fn links(roles: &ByRole) -> Vec<Family> {
         open.push((of(&role), links.open() as f64));
         succeeded.push((of(&role), links.attempts_succeeded()));
         failed.push((of(&role), links.attempts_failed()));
-        let of_error = |(why, count): (Disconnect, u64)| {
-            (vec![("role", role.clone()), ("grpc_disconnect_error", why.as_str().to_owned())], count)
+        let of_error = |(why, count): (&str, u64)| {
+            (vec![("role", role.clone()), ("grpc_disconnect_error", why.to_owned())], count)
         };
         ended.extend(links.disconnections().filter(|(_, count)| *count > 0).map(of_error));
     }
     vec![
-        gauge("grpc_subchannel_open_connections", "Links to peers that are proved and take calls", open),
-        counter("grpc_subchannel_connection_attempts_succeeded", "Dials that led to a proved link", succeeded),
+        gauge("grpc_subchannel_open_connections", "Connections to peers that are proved and take calls", open),
+        counter("grpc_subchannel_connection_attempts_succeeded", "Dials that led to a proved connection", succeeded),
         counter("grpc_subchannel_connection_attempts_failed", "Dials that did not", failed),
-        counter("grpc_subchannel_disconnections", "Links to peers that have ended", ended),
+        counter("grpc_subchannel_disconnections", "Connections to peers that take no more calls", ended),
     ]
 }
 
@@ -156,22 +156,30 @@ fn etcd(tables: &[FollowView]) -> Vec<Family> {
     let counts = |value: fn(&FollowView) -> u64| {
         tables.iter().map(|table| (of(table.role.as_str()), value(table))).collect::<Vec<_>>()
     };
+    let by_reason = |table: &FollowView| {
+        let role = table.role.to_string();
+        let series =
+            |(reason, count): (&&str, &u64)| (vec![("role", role.clone()), ("reason", (*reason).to_owned())], *count);
+        table.restarts_by_reason.iter().map(series).collect::<Vec<_>>()
+    };
+    let restarts = tables.iter().flat_map(by_reason).collect();
     let age = gauges(|table| Some(table.age_ms? as f64 / 1000.0));
     vec![
         gauge(
             "componenthost_etcd_connected",
-            "1 while etcd confirms the table of the role in time",
-            gauges(|table| Some(flag(!table.stale))),
+            "1 while etcd answers who follows the role's sessions: it has, and no watch has broken since",
+            gauges(|table| Some(flag(table.connected))),
+        ),
+        counter("componenthost_etcd_watch_restarts", "Watches of a role's sessions that were made again", restarts),
+        counter(
+            "componenthost_etcd_events_valid",
+            "Puts and deletions of a role's keys that were taken, and all keys of its lists, changed or not",
+            counts(|table| table.valid_values),
         ),
         counter(
-            "componenthost_etcd_watch_restarts",
-            "Watches of a role's sessions that were made again",
-            counts(|table| table.restarts),
-        ),
-        counter(
-            "componenthost_etcd_values_invalid",
-            "Values of a role's keys that are no sessions",
-            counts(|table| table.skipped_values),
+            "componenthost_etcd_events_invalid",
+            "The same whose values are no sessions",
+            counts(|table| table.invalid_values),
         ),
         counter(
             "componenthost_etcd_corrections",
@@ -182,6 +190,11 @@ fn etcd(tables: &[FollowView]) -> Vec<Family> {
             "componenthost_etcd_resets",
             "How often etcd was not the one that it was",
             counts(|table| table.resets),
+        ),
+        gauge(
+            "componenthost_etcd_table_stale",
+            "1 while etcd has not confirmed the table of the role for longer than it should",
+            gauges(|table| Some(flag(table.stale))),
         ),
         gauge(
             "componenthost_etcd_table_sessions",

@@ -116,6 +116,9 @@ async fn calls_are_spread_and_one_broken_connection_costs_its_own_calls_only() {
     assert_eq!(lost, 2);
     // It is made again, the link was ready all the while, and the others' calls run on.
     connections(&caller, 3).await;
+    let measured = caller.manager.measured().of(&role(NODE));
+    let lost: u64 = measured.links.disconnections().map(|(_, count)| count).sum();
+    assert_eq!((measured.links.open(), measured.links.attempts_succeeded(), lost), (3, 4, 1));
     assert_eq!(way.accepted(), 4);
     assert!(futures_util::FutureExt::now_or_never(events.next()).is_none(), "nothing is told");
     assert!(running.iter().all(|call| !call.is_finished()));

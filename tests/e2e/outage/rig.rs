@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tests::client::Probe;
 use tests::cluster::TTL_SECONDS;
 use tests::etcd::{Etcd, Settings};
+use tests::metrics::{Format, scrape};
 use tests::probe::{call, held};
 use tests::{Cluster, Host, LIMIT, eventually, holds, within};
 use tokio::task::JoinHandle;
@@ -172,6 +173,12 @@ impl Rig {
     pub async fn restarts(&self) -> Vec<String> {
         let restarts = self.table().await["last_restarts"].as_array().cloned().unwrap_or_default();
         restarts.iter().map(|restart| restart["why"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// The sum of one of alpha's metrics of etcd over its watch of the nodes, with these labels.
+    pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let labels = [&[("role", "beta")], labels].concat();
+        scrape(&self.alpha, Format::OpenMetrics).await.sum(&format!("componenthost_etcd_{name}"), &labels)
     }
 
     /// How many renewals of all sessions were asked for through another member as well.

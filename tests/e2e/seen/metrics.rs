@@ -3,21 +3,10 @@
 use probe_plugin::v1::{CallKind, CallRequest};
 use tests::eventually::{eventually, holds};
 use tests::host::LIMIT;
-use tests::metrics::{Format, Metrics};
+use tests::metrics::{Format, scrape};
 use tests::probe::{call, calling_nodes, failing, node};
 use tests::{Cluster, Host};
 use tonic::Code;
-
-async fn scrape(host: &Host, format: Format) -> Metrics {
-    let address = host.admin_address().await;
-    let accept = match format {
-        Format::OpenMetrics => "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n",
-        Format::Plain => "",
-    };
-    let request = format!("GET /metrics HTTP/1.0\r\nHost: {address}\r\n{accept}\r\n");
-    let answer = tests::admin::request(&address, &request).await.expect("an answer");
-    Metrics::parse(&answer.body, format).unwrap_or_else(|wrong| panic!("{wrong}\n{}", answer.body))
-}
 
 /// Waits until the samples of this name and these labels add up to `value`.
 #[track_caller]
@@ -78,6 +67,10 @@ async fn the_metrics_are_what_was_done() {
             ("componenthost_session_state", &[("role", "alpha")], 1.0),
             ("componenthost_component_restarts_total", &[("role", "alpha")], 0.0),
             ("componenthost_etcd_connected", &[("role", "beta")], 1.0),
+            ("componenthost_etcd_watch_restarts_total", &[("role", "beta"), ("reason", "lost")], 0.0),
+            ("componenthost_etcd_table_stale", &[("role", "beta")], 0.0),
+            ("componenthost_etcd_events_valid_total", &[("role", "beta")], 1.0),
+            ("componenthost_etcd_events_invalid_total", &[("role", "beta")], 0.0),
             ("componenthost_etcd_table_sessions", &[("role", "beta")], 1.0),
             ("componenthost_build_info", &[], 1.0),
         ] {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use componenthost::etcd::watch::resume::{Answer, Came, Listed, Moment as Now, Resume, Step};
-use componenthost::etcd::watch::{Change, Patience, Stored, Update};
+use componenthost::etcd::watch::{Cause, Change, Interruption, Patience, Stored, Update};
 
 use crate::simulation::agenda::Moment;
 use crate::simulation::model::history::{Event, KeyValue};
@@ -98,7 +98,7 @@ impl<D: Driving> Following<D> {
                 Step::Listen { until } => match self.stream.and_then(|stream| world.arrived(stream)) {
                     Some(Arrival::Answer(answer)) => self.answer(answer, world, &mut heard),
                     Some(Arrival::Broken(why)) => {
-                        let came = Came::Broken { why: why.to_owned(), leave: true };
+                        let came = Came::Broken { cause: Cause::Lost, why: why.to_owned(), leave: true };
                         self.take(came, Source::Nothing, world, &mut heard);
                     }
                     None if until <= self.epoch + world.now => {
@@ -143,7 +143,7 @@ impl<D: Driving> Following<D> {
             other => {
                 // Whoever asks goes to another member by itself.
                 self.member = (self.member + 1) % MEMBERS;
-                let came = Came::Broken { why: other.to_string(), leave: false };
+                let came = Came::Broken { cause: Cause::Lost, why: other.to_string(), leave: false };
                 self.take(came, Source::Nothing, world, &mut heard);
             }
         }
@@ -186,7 +186,7 @@ impl<D: Driving> Following<D> {
         let at = Now { now: self.epoch + world.now, chance: world.random.f64() };
         let update = self.machine.take(came, at);
         if let Some(update) = update {
-            if let Update::Interrupted(why) = &update {
+            if let Update::Interrupted(Interruption { why, .. }) = &update {
                 world.journal.write(format_args!("{}: interrupted: {why}", self.who));
             }
             heard.push(Heard { update, from });

@@ -49,6 +49,11 @@ impl Call {
         };
         let request = self.address(head, body, peer);
         let running = Running::begin(Arc::clone(&peer.shared), upload);
+        if peer.shared.cut.is_cancelled() {
+            // It went since the view was read: nothing is sent, and the next view, which came before the cut, says who is there.
+            let now = self.declared.followed.view();
+            return Ok(Sent::Returned(cut_refusal(&self.client, &now, PeerView::clone(peer))));
+        }
         let mut end = self.end(peer);
         let at = Instant::now();
         let answer = tokio::select! {
@@ -112,7 +117,7 @@ impl Call {
             tokio::select! {
                 biased;
                 status = &mut stopped => status,
-                () = cut => cut_refusal(&client, &followed.view(), peer).into_status(),
+                () = cut => cut_refusal(&client, &followed.view(), peer).maybe_executed().into_status(),
             }
         })
     }
@@ -169,14 +174,14 @@ impl Call {
     }
 }
 
-/// The refusal of a call that ran when its peer went.
+/// The refusal of a call to a peer that has gone meanwhile.
 fn cut_refusal(client: &Client, now: &RoleView, peer: PeerView) -> Refusal {
     let gone = now.gone.get(&peer.entry.server_id());
     let departure = gone.map_or(Departure::Deleted, |gone| gone.departure);
     let since = gone.map_or_else(Instant::now, |gone| gone.since);
     let state = PeerState { session: Session::Gone(departure), link: LinkState::Closed, since };
     let peer = PeerView { state, ..peer };
-    client.about().refuse_for(departure.reason(), now, &peer).maybe_executed()
+    client.about().refuse_for(departure.reason(), now, &peer)
 }
 
 async fn until(deadline: Option<Instant>) {

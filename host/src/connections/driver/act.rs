@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::open::Open;
 use super::{Finding, Hands, Report, Tracked};
 use crate::connections::ConnectionsConfig;
 use crate::connections::dial::{self, Dialled, Expected, Opened, Unproved};
@@ -164,6 +163,7 @@ impl Hands {
     fn adopt(&mut self, peer: &mut Tracked, opened: Opened) {
         let Opened { link, mut end, abandoned } = opened;
         abandoned.disarm();
+        end.count(&self.measured);
         let config = Arc::clone(&self.surroundings.config);
         if config.per_peer > 1 {
             let (address, close) = (peer.entry.record.address.clone(), peer.shared.cut.clone());
@@ -171,14 +171,11 @@ impl Hands {
             let further = dial::further(address, self.expected(peer), close, surroundings, traffic);
             end.grow(config.per_peer, further, config);
         }
-        let mut open = Open::new(&self.measured, &link);
         peer.link = Some(link);
         peer.link_number += 1;
         let (server_id, incarnation, number) = (peer.entry.server_id(), peer.incarnation, peer.link_number);
         self.work.spawn(async move {
-            let ended = end.ended().await;
-            open.ended(&ended);
-            Report { server_id, incarnation, finding: Finding::LinkEnded(number, ended) }
+            Report { server_id, incarnation, finding: Finding::LinkEnded(number, end.ended().await) }
         });
     }
 }

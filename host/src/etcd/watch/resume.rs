@@ -20,7 +20,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Change, Patience, Stored, Update};
+use super::{Cause, Change, Interruption, Patience, Stored, Update};
 
 /// Pauses between tries: doubled from the first to the last, each shortened by up to a half.
 pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -85,6 +85,8 @@ pub enum Came {
     Left,
     /// The step failed, or the stream has ended.
     Broken {
+        /// What it was, for programs.
+        cause: Cause,
         /// Why, for people.
         why: String,
         /// The member is the cause, and was not left yet.
@@ -223,7 +225,7 @@ impl Resume {
     /// Takes what came of the last step. What does not fit to it changes nothing.
     pub fn take(&mut self, came: Came, at: Moment) -> Option<Update> {
         match (came, &mut self.place) {
-            (Came::Broken { why, leave }, _) => Some(self.broken(why, leave, false, at)),
+            (Came::Broken { cause, why, leave }, _) => Some(self.broken(cause, why, leave, at)),
             (Came::Left, _) => {
                 self.leave = false;
                 None
@@ -244,7 +246,7 @@ impl Resume {
             }
             (Came::Silence, Place::Watching(Watching { asked: Asked::Progress { until }, .. })) if *until <= at.now => {
                 let waited = humantime::format_duration(self.patience.answer_within);
-                Some(self.broken(format!("the watch is silent: no answer within {waited}"), true, false, at))
+                Some(self.broken(Cause::Silent, format!("the watch is silent: no answer within {waited}"), true, at))
             }
             (Came::Answer(answer), Place::Watching(_)) => self.answered(answer, at),
             (
@@ -269,11 +271,11 @@ impl Resume {
     fn read(&mut self, now: Known, at: Moment) -> Option<Update> {
         let (Place::Watching(watching), Some(known)) = (&mut self.place, &mut self.known) else { return None };
         if known.is_another(now.cluster_id) {
-            return Some(self.broken(ANOTHER_CLUSTER.to_owned(), false, true, at));
+            return Some(self.broken(Cause::Reset, ANOTHER_CLUSTER.to_owned(), false, at));
         }
         if now.revision < known.revision {
             let why = format!("etcd's revision went backwards, from {} to {}", known.revision, now.revision);
-            return Some(self.broken(why, false, true, at));
+            return Some(self.broken(Cause::Reset, why, false, at));
         }
         known.revision = now.revision;
         if now.revision + 1 == watching.next {
@@ -292,13 +294,13 @@ impl Resume {
         if answer.compact_revision != 0 {
             let compacted = answer.compact_revision;
             let why = format!("etcd has compacted its history up to {compacted}, past {next}");
-            return Some(self.broken(why, false, true, at));
+            return Some(self.broken(Cause::Compacted, why, false, at));
         }
         if let Some(reason) = answer.canceled {
-            return Some(self.broken(format!("etcd has cancelled the watch: {reason}"), true, false, at));
+            return Some(self.broken(Cause::Cancelled, format!("etcd has cancelled the watch: {reason}"), true, at));
         }
         if self.known.is_some_and(|known| known.is_another(answer.cluster_id)) {
-            return Some(self.broken(ANOTHER_CLUSTER.to_owned(), false, true, at));
+            return Some(self.broken(Cause::Reset, ANOTHER_CLUSTER.to_owned(), false, at));
         }
         if answer.created {
             // Its revision is that of a member which may lag behind the one that gave the list.
@@ -331,7 +333,9 @@ impl Resume {
         Some(Update::Changes(changes))
     }
 
-    fn broken(&mut self, why: String, leave: bool, relist: bool, at: Moment) -> Update {
+    fn broken(&mut self, cause: Cause, why: String, leave: bool, at: Moment) -> Update {
+        // What would come next is not to be had any more.
+        let relist = matches!(cause, Cause::Compacted | Cause::Reset);
         self.place = match &self.place {
             Place::Watching(watching) if !relist => {
                 // What has worked for a while begins with short pauses.
@@ -346,7 +350,7 @@ impl Resume {
         self.failures = self.failures.saturating_add(1);
         self.not_before = Some(at.now + pause(self.failures, at.chance));
         self.leave = leave;
-        Update::Interrupted(why)
+        Update::Interrupted(Interruption { cause, why })
     }
 }
 

@@ -3,7 +3,7 @@
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::etcd::watch::{Change, Keys, Patience, Update, Watch};
+use crate::etcd::watch::{Change, Interruption, Keys, Patience, Update, Watch};
 use crate::etcd::{Etcd, History};
 use crate::session::SessionSettings;
 use crate::session::clock::BootTime;
@@ -115,7 +115,7 @@ async fn follow(mut watch: Watch, seen: watch::Sender<Option<Reading>>) {
                 None => continue,
             },
             Update::Fresh => continue,
-            Update::Interrupted(why) => {
+            Update::Interrupted(Interruption { why, .. }) => {
                 tracing::debug!(why, "the watch of a key of the session is made again");
                 continue;
             }

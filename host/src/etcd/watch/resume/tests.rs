@@ -56,8 +56,8 @@ impl Bench {
     }
 
     fn lose_the_stream(&mut self) {
-        let broken = self.take(Came::Broken { why: "reset".to_owned(), leave: false });
-        assert_eq!(broken, Some(Update::Interrupted("reset".to_owned())));
+        let broken = self.take(Came::Broken { cause: Cause::Lost, why: "reset".to_owned(), leave: false });
+        assert_eq!(broken, Some(Update::Interrupted(Interruption { cause: Cause::Lost, why: "reset".to_owned() })));
     }
 
     /// Time goes on until the watch is asked for a sign of life.
@@ -79,8 +79,16 @@ fn changes(revisions: &[i64]) -> Option<Update> {
 }
 
 fn interrupted(update: Option<&Update>) -> &str {
+    &interruption(update).why
+}
+
+fn cause(update: Option<&Update>) -> Cause {
+    interruption(update).cause
+}
+
+fn interruption(update: Option<&Update>) -> &Interruption {
     match update {
-        Some(Update::Interrupted(why)) => why,
+        Some(Update::Interrupted(interruption)) => interruption,
         other => panic!("{other:?}"),
     }
 }
@@ -146,6 +154,7 @@ fn lost_history_is_listed_again() {
     let compacted = Answer { canceled: Some(String::new()), compact_revision: 40, ..Answer::default() };
     let update = bench.answer(compacted);
     assert!(interrupted(update.as_ref()).contains("compacted its history up to 40, past 11"));
+    assert_eq!(cause(update.as_ref()), Cause::Compacted);
     assert_eq!(bench.list(41, BLUE), None);
     bench.open(42);
 }
@@ -182,7 +191,9 @@ fn a_silent_watch_is_asked_and_then_left() {
     let Step::Listen { until } = bench.step() else { panic!("{:?}", bench.step()) };
     assert_eq!(until, bench.now + PATIENCE.answer_within);
     bench.now = until;
-    assert!(interrupted(bench.take(Came::Silence).as_ref()).contains("no answer within 3s"));
+    let update = bench.take(Came::Silence);
+    assert!(interrupted(update.as_ref()).contains("no answer within 3s"));
+    assert_eq!(cause(update.as_ref()), Cause::Silent);
     assert_eq!((bench.step(), bench.take(Came::Left)), (Step::Leave, None));
     bench.open(12);
 }
@@ -284,6 +295,7 @@ fn an_answer_of_another_cluster_is_no_event() {
     let answer = Answer { cluster_id: 8, revision: 12, changes: vec![delete(12)], ..Answer::default() };
     let update = bench.take(Came::Answer(answer));
     assert!(interrupted(update.as_ref()).contains("another cluster"));
+    assert_eq!(cause(update.as_ref()), Cause::Reset);
     assert!(bench.list(12, 8).is_some());
 }
 
@@ -326,4 +338,16 @@ fn what_comes_too_late_changes_nothing() {
         assert_eq!(bench.take(came), None);
         assert_eq!(bench.step(), Step::List);
     }
+}
+
+#[test]
+fn each_interruption_says_what_it_was() {
+    let mut bench = Bench::new();
+    let refused = Came::Broken { cause: Cause::Unreachable, why: "refused".to_owned(), leave: false };
+    assert_eq!(bench.step(), Step::List);
+    assert_eq!(cause(bench.take(refused).as_ref()), Cause::Unreachable);
+    bench.list(10, BLUE);
+    bench.open(11);
+    let cancelled = Answer { canceled: Some("no such member".to_owned()), ..Answer::default() };
+    assert_eq!(cause(bench.answer(cancelled).as_ref()), Cause::Cancelled);
 }
