@@ -1,5 +1,6 @@
 //! The host's connections, without etcd: tables that are fed by hand, and small real servers on loopback.
 
+mod counted;
 pub(crate) mod fake;
 mod local;
 mod pool;

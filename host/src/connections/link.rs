@@ -322,3 +322,71 @@ impl LinkEnd {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::client::conn::http2::handshake;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+
+    use super::*;
+
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+
+    /// A frame of this stream (RFC 9113, 4.1) whose payload are numbers of 32 bits.
+    fn frame(kind: u8, stream: u32, payload: &[u32]) -> Vec<u8> {
+        let length = u32::try_from(payload.len() * 4).expect("a short frame").to_be_bytes();
+        let mut frame = length[1..].to_vec();
+        frame.extend([kind, 0]);
+        [stream].iter().chain(payload).for_each(|number| frame.extend(number.to_be_bytes()));
+        frame
+    }
+
+    /// Waits until a request has come.
+    async fn request(peer: &mut DuplexStream) {
+        let mut preface = [0; 24];
+        peer.read_exact(&mut preface).await.expect("the preface");
+        loop {
+            let mut head = [0; 9];
+            peer.read_exact(&mut head).await.expect("a frame");
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            peer.read_exact(&mut payload).await.expect("its payload");
+            if head[3] == HEADERS {
+                return;
+            }
+        }
+    }
+
+    /// As what a call fails to whose request the peer says this.
+    async fn failure(said: Vec<u8>) -> SendFailure {
+        let (near, mut peer) = tokio::io::duplex(64 << 10);
+        let (mut sender, connection) =
+            handshake(TokioExecutor::new(), TokioIo::new(near)).await.expect("no word of the peer's is needed");
+        let _connection = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection));
+        peer.write_all(&frame(SETTINGS, 0, &[])).await.expect("room");
+        let request_sent = Request::post("http://peer/fake.Echo/Metadata").body(Body::empty()).expect("a request");
+        let answers = async {
+            request(&mut peer).await;
+            peer.write_all(&said).await.expect("room");
+        };
+        let (failed, ()) = tokio::join!(sender.send_request(request_sent), answers);
+        SendFailure::of(failed.expect_err("no answer came").into())
+    }
+
+    #[tokio::test]
+    async fn what_the_peer_did_not_take_is_told_from_what_it_ended() {
+        let (stream, none) = (1, 0);
+        for (said, is_taken) in [
+            (frame(RST_STREAM, stream, &[h2::Reason::REFUSED_STREAM.into()]), false),
+            (frame(RST_STREAM, stream, &[h2::Reason::CANCEL.into()]), true),
+            (frame(GOAWAY, 0, &[none, h2::Reason::NO_ERROR.into()]), false),
+            (frame(GOAWAY, 0, &[none, h2::Reason::INTERNAL_ERROR.into()]), true),
+        ] {
+            let failure = failure(said.clone()).await;
+            assert_eq!(!matches!(failure, SendFailure::NotTaken(_)), is_taken, "{said:?}");
+        }
+    }
+}

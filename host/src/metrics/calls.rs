@@ -289,6 +289,17 @@ mod tests {
         assert_eq!(calls.running(), 0);
     }
 
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_with_a_refusal_is_counted_as_one() {
+        let calls = Arc::<Calls>::default();
+        let refusal = Refusal::new(Reason::PeerReplaced, "replaced").into_status();
+        let frames = [Ok(Frame::data(Bytes::from_static(b"data"))), Err(refusal)];
+        let answer = Response::new(Body::new(StreamBody::new(futures_util::stream::iter(frames))));
+        drop(calls.begin("/p.S/M").answer(answer).into_body().collect().await);
+        assert_eq!(counted(&calls), [("p.S/M".to_owned(), Code::Unavailable, 1)]);
+        assert_eq!(calls.refusals().collect::<Vec<_>>(), [(Reason::PeerReplaced, 1)]);
+    }
+
     #[test]
     fn no_caller_makes_names_without_end() {
         let calls = Arc::<Calls>::default();

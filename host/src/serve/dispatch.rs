@@ -261,4 +261,28 @@ mod tests {
         assert!(refusal.message.contains("server 3"), "{}", refusal.message);
         assert_eq!(refusal.details.get(key::STATE_CODE).map(String::as_str), Some("StandBy"));
     }
+
+    #[test]
+    fn each_part_of_another_identity_is_refused_and_told_with_whose_role_was_meant() {
+        let lifecycle = Lifecycle::new(1);
+        let own = Own { cluster: "blue".to_owned(), server_id: ServerId(7), boot_id: String::new() };
+        let served = Served::new([(Role::new("alpha").expect("a role"), lifecycle.watch())]);
+        let dispatch = Dispatch::new(Arc::new(own), served);
+        let check = |cluster: &str, server_id: i64, role: &str| {
+            let (cluster, role) = (Some(cluster.to_owned()), Role::new(role).ok());
+            let meant = Addressee { cluster, server_id: Some(ServerId(server_id)), role };
+            dispatch.check_identity(&dispatch.served.table(), &meant).err()
+        };
+        assert_eq!(check("blue", 7, "alpha"), None);
+        for (cluster, server_id, role) in [("red", 7, "alpha"), ("blue", 8, "alpha"), ("blue", 7, "beta")] {
+            let refusal = check(cluster, server_id, role).expect("refused");
+            assert_eq!((refusal.reason, refusal.executed), (Reason::IdentityMismatch, Executed::No));
+            let target = format!("{role}-{server_id}");
+            for (key, value) in
+                [(key::ROLE, role), (key::TARGET, &target), (key::REFUSED_BY, "alpha-7"), (key::SERVER_ID, "7")]
+            {
+                assert_eq!(refusal.details.get(key).map(String::as_str), Some(value), "{key}");
+            }
+        }
+    }
 }

@@ -163,3 +163,35 @@ fn badness(code: &StateCode) -> u8 {
         StateCode::Abnormal => 4,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::Lifecycle;
+
+    /// Is the answer to who waits for it held?
+    async fn is_held(member: &Member) -> bool {
+        tokio::time::timeout(Duration::from_millis(20), settled(member)).await.is_err()
+    }
+
+    #[tokio::test]
+    async fn who_starts_or_has_failed_is_waited_for() {
+        let lifecycle = Lifecycle::new(1);
+        let status = lifecycle.watch();
+        let member = Member { status, serving: None, certain: Arc::new(|| true), measured: Arc::default() };
+        assert!(is_held(&member).await, "it initializes");
+        lifecycle.transition(State::Abnormal { cause: "as asked".to_owned(), next_try: None }).expect("allowed");
+        assert!(is_held(&member).await, "it may be tried again");
+    }
+
+    #[tokio::test]
+    async fn who_stands_by_from_the_beginning_is_waited_for() {
+        let lifecycle = Lifecycle::new(1);
+        let status = lifecycle.watch();
+        let member = Member { status, serving: None, certain: Arc::new(|| true), measured: Arc::default() };
+        lifecycle.transition(State::StandBy { holder: "server 3".to_owned() }).expect("allowed");
+        assert!(is_held(&member).await, "until it is active");
+        lifecycle.transition(State::Healthy).expect("allowed");
+        assert!(!is_held(&member).await);
+    }
+}

@@ -140,6 +140,10 @@ pub struct Says {
     pub silent: watch::Receiver<bool>,
     /// Every call is refused with this reason before it is handed to a handler, and the host says of itself what goes with it.
     pub refuse: watch::Receiver<Option<Reason>>,
+    /// A handler may have seen what it refuses.
+    pub may_have_executed: bool,
+    /// It says that it serves, whatever it refuses.
+    pub claims_to_serve: bool,
     /// In whose name; its own by default.
     pub refuses_as: Option<String>,
 }
@@ -148,6 +152,7 @@ impl Says {
     /// The state code, and whether it is fenced.
     fn standing(&self) -> (StateCode, bool) {
         match *self.refuse.borrow() {
+            _ if self.claims_to_serve => (StateCode::Healthy, false),
             None => (*self.code.borrow(), false),
             Some(Reason::Standby) => (StateCode::StandBy, false),
             Some(Reason::Fenced) => (StateCode::Healthy, true),
@@ -166,7 +171,9 @@ impl Says {
         let own = self.refuses_as.clone().unwrap_or_else(|| format!("{}-{}", self.role, self.server_id));
         let code = self.standing().0;
         let refusal = Refusal::new(reason, "for a test").with(key::REFUSED_BY, &own).with(key::TARGET, own);
-        refusal.with(key::STATE_CODE, code).into_status()
+        let refusal = refusal.with(key::STATE_CODE, code);
+        let refusal = if self.may_have_executed { refusal.maybe_executed() } else { refusal };
+        refusal.into_status()
     }
 }
 
@@ -204,6 +211,8 @@ impl FakeHost {
             foreign: false,
             silent: is_silent,
             refuse: reason,
+            may_have_executed: false,
+            claims_to_serve: false,
             refuses_as: None,
         };
         change(&mut says);

@@ -83,3 +83,17 @@ async fn a_peer_that_refuses_and_breaks_is_dialled_again() {
     let _again = FakeHost::start_with(7, NODE, &address, |_| {});
     ask(caller.node(7), "Metadata", waiting(LIMIT)).await.expect("an answer");
 }
+
+#[tokio::test]
+async fn a_peer_that_refuses_and_says_that_it_serves_is_not_pestered() {
+    let host = FakeHost::start_with(7, NODE, "127.0.0.1:0", |says| says.claims_to_serve = true);
+    let config = ConnectionsConfig { backoff_min: Duration::from_millis(100), ..quick() };
+    let caller = Caller::with_ready_node(config, &host).await;
+    host.refuse.send_replace(Some(Reason::Fenced));
+    // Each time that it says so the call goes to it again.
+    let expired = refusal(ask(caller.node(7), "Metadata", waiting(Duration::from_millis(500))).await);
+    assert_eq!(expired.reason, Reason::WaitExpired);
+    // Once at the dial, once after the first refusal, and then at each backoff.
+    let asked = host.asked.load(Ordering::SeqCst);
+    assert!((3..=8).contains(&asked), "{asked}");
+}

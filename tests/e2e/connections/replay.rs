@@ -123,6 +123,23 @@ async fn a_refusal_is_believed_only_of_the_peer_that_was_called() {
 }
 
 #[tokio::test]
+async fn what_a_handler_may_have_seen_is_not_sent_again() {
+    let hosts = [1, 2].map(|id| FakeHost::start_with(id, NODE, "127.0.0.1:0", |says| says.may_have_executed = true));
+    let mut caller = Caller::with(quick());
+    for (id, host) in (1..).zip(&hosts) {
+        caller.nodes.register(id, host.address);
+    }
+    caller.ready(2).await;
+    for host in &hosts {
+        host.refuse.send_replace(Some(Reason::SwapDrained));
+    }
+    let drained = refusal(ask(caller.any_node(), "Metadata", waiting(SOON)).await);
+    assert_eq!((drained.reason, drained.executed), (Reason::SwapDrained, Executed::Unknown));
+    let refused: usize = hosts.iter().map(|host| host.refused.load(Ordering::SeqCst)).sum();
+    assert_eq!(refused, 1);
+}
+
+#[tokio::test]
 async fn a_call_whose_link_broke_is_not_sent_again() {
     let (caller, mut hosts) = nodes(2).await;
     let running = [tokio::spawn(unary(caller.any_node(), "Hold")), tokio::spawn(unary(caller.any_node(), "Hold"))];

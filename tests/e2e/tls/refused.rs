@@ -1,6 +1,6 @@
 //! Handshakes that must fail: each is told apart, to who calls and in the state of the link, and is not tried again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use componenthost::connections::{ConnectionsConfig, RequireIdentity};
 use componenthost::tls::TlsConfig;
@@ -8,7 +8,8 @@ use plugin_api::peers::PeerLink;
 use tests::authority::Authority;
 use tests::etcd::Signed;
 use tests::{eventually, holds};
-use tokio::net::TcpListener;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::rig::{CALLED, Called, Caller, quick, tls};
 use crate::connections::fake::FakeHost;
@@ -152,4 +153,16 @@ async fn a_handshake_that_does_not_end_is_tried_again() {
     })
     .await;
     accepted.abort();
+}
+
+/// Takes as long as the limit: who connects and says nothing holds a socket and a task no longer than that.
+#[tokio::test]
+async fn a_caller_that_says_nothing_is_let_go_in_the_end() {
+    let ours = Authority::new("ours");
+    let called = Called::start(&tls(&ours, &ours.host(&[CALLED])));
+    let begin = Instant::now();
+    let mut silent = TcpStream::connect(called.address).await.expect("it listens");
+    let closed = tokio::time::timeout(Duration::from_secs(20), silent.read(&mut [0; 1])).await;
+    assert_eq!(closed.expect("in time").expect("an end without an error"), 0);
+    assert!(begin.elapsed() >= Duration::from_secs(9), "it had its time: {:?}", begin.elapsed());
 }
