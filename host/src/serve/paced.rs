@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_listener_that_fails_again_and_again_is_not_asked_without_end() {
         let failed = || Err(io::Error::other("too many open files"));
         let reset = Err(ErrorKind::ConnectionReset.into());
@@ -78,8 +78,7 @@ mod tests {
         let begun = Instant::now();
         assert!(incoming.next().await.is_some_and(|next| next.is_err()));
         assert!(begun.elapsed() >= PAUSE * 2);
-        let begun = Instant::now();
+        assert!(incoming.pause.is_none(), "one caller's failure holds up no other");
         assert!(incoming.next().await.is_some_and(|next| next.is_ok_and(|caller| caller == 7)));
-        assert!(begun.elapsed() < PAUSE, "one caller's failure holds up no other");
     }
 }
