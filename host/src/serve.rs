@@ -10,6 +10,7 @@ mod handshakes;
 mod health;
 mod host_service;
 mod log;
+mod paced;
 mod served;
 
 use std::future::Future;
@@ -37,6 +38,7 @@ use crate::tls::Security;
 use crate::wire::v1::host_server::HostServer;
 use handshakes::Handshakes;
 use host_service::HostService;
+use paced::Paced;
 
 /// What a stream and a connection may have under way before the receiver takes it: enough for a fast local network, and a
 /// bound on what a slow reader costs.
@@ -172,10 +174,11 @@ pub async fn run(
     let result = match security {
         Security::Plain { .. } => {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            router.serve_with_incoming_shutdown(incoming, drain).await
+            router.serve_with_incoming_shutdown(Paced::new(incoming), drain).await
         }
         Security::Tls(credentials) => {
-            router.serve_with_incoming_shutdown(Handshakes::new(listener, credentials), drain).await
+            let incoming = Paced::new(Handshakes::new(listener, credentials));
+            router.serve_with_incoming_shutdown(incoming, drain).await
         }
     };
     let result = result.map_err(|source| ServeError::Failed { source });

@@ -139,10 +139,8 @@ impl http_body::Body for OfCall {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
-        match &this.call {
-            Some(call) => call.clone().step(|| Pin::new(&mut this.body).poll_frame(context)),
-            None => Pin::new(&mut this.body).poll_frame(context),
-        }
+        // Also where it belongs to none: whoever polls it may be serving another.
+        CURRENT.sync_scope(this.call.clone(), || Pin::new(&mut this.body).poll_frame(context))
     }
 
     fn is_end_stream(&self) -> bool {

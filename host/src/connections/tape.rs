@@ -19,8 +19,7 @@ use tonic::body::Body;
 /// uploads under way holds them in memory anyway.
 const KEPT: usize = 1 << 20;
 
-/// A request's body, and what was read of it.
-#[derive(Clone)]
+/// A request's body, and what was read of it. Dropped before its call is answered, it ends the upload and the body.
 pub(super) struct Tape {
     /// None where there is no body.
     shared: Option<Arc<Shared>>,
@@ -94,6 +93,26 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Recording> {
         // A caller's body that panics has left the recording as it was before.
         self.recording.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.take() else { return };
+        // Where the caller's body is just being read, who reads it is told by the end of the turn.
+        let Ok(mut recording) = shared.recording.try_lock() else { return };
+        if !recording.keeps {
+            // It was answered, and its upload goes on; or the end of the turn has taken the body.
+            return;
+        }
+        recording.keeps = false;
+        recording.kept = Vec::new();
+        // A connection whose window is full holds the upload, and does not ask it.
+        let source = recording.source.take();
+        shared.turn.fetch_add(1, Ordering::AcqRel);
+        drop(recording);
+        shared.sender.wake();
+        drop(source);
     }
 }
 
@@ -238,18 +257,35 @@ mod tests {
         let (mut all, _turn) = tape.play().expect("nothing was sent");
         assert_eq!(sizes(&mut all).await, [KEPT / 2, KEPT / 2, 7], "it is sent all the same");
         assert!(tape.play().is_none());
-        assert_eq!(tape.shared.expect("a body").lock().kept.len(), 0, "what cannot be sent again is not kept");
+        assert_eq!(tape.shared.as_ref().expect("a body").lock().kept.len(), 0, "what cannot be sent again is not kept");
+    }
+
+    /// With a body that never says anything, and lives as long as this.
+    fn endless(held: &Arc<()>) -> Tape {
+        let lives = Arc::clone(held);
+        let endless = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
+        Tape::new(Body::new(StreamBody::new(futures_util::stream::StreamExt::map(endless, move |frame| {
+            let _ = &lives;
+            frame
+        }))))
+    }
+
+    #[tokio::test]
+    async fn a_call_that_ends_unanswered_leaves_no_body_in_an_upload_that_is_stuck() {
+        let held = Arc::new(());
+        let tape = endless(&held);
+        let (mut stuck, turn) = tape.play().expect("nothing was sent");
+        drop(turn);
+        assert_eq!(Arc::strong_count(&held), 2, "it may be sent again");
+        drop(tape);
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(stuck.frame().await.is_some_and(|frame| frame.is_err()), "nor does it end as if it were whole");
     }
 
     #[tokio::test]
     async fn an_upload_ends_with_its_turn_and_the_body_with_its_call() {
         let held = Arc::new(());
-        let lives = Arc::clone(&held);
-        let endless = futures_util::stream::pending::<Result<Frame<Bytes>, Status>>();
-        let tape = Tape::new(Body::new(StreamBody::new(futures_util::stream::StreamExt::map(endless, move |frame| {
-            let _ = &lives;
-            frame
-        }))));
+        let tape = endless(&held);
         let (mut upload, turn) = tape.play().expect("nothing was sent");
         let sending = tokio::spawn(async move { upload.frame().await.is_some_and(|frame| frame.is_err()) });
         tape.forget();

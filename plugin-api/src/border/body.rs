@@ -215,6 +215,21 @@ mod tests {
     use crate::trace::TraceContext;
 
     #[tokio::test]
+    async fn a_body_is_no_part_of_the_call_that_reads_it() {
+        let (send, receive) = tokio::sync::oneshot::channel::<()>();
+        let current = async move {
+            receive.await.expect("it comes");
+            let inside = Call::current().is_some();
+            Ok::<_, Status>(Frame::data(Bytes::from(inside.to_string())))
+        };
+        let crossed = FfiBody::new(&Handle::current(), Body::new(StreamBody::new(stream::once(current))));
+        send.send(()).expect("it is waited for");
+        let reader = Call { deadline: None, trace: Some(TraceContext::new()) };
+        let seen = reader.serve(crossed.into_body().collect()).await.expect("no error").to_bytes();
+        assert_eq!(seen, "false");
+    }
+
+    #[tokio::test]
     async fn a_body_is_part_of_the_call_that_it_answers() {
         let call = Call { deadline: None, trace: Some(TraceContext::new()) };
         let (send, receive) = tokio::sync::oneshot::channel::<()>();

@@ -50,6 +50,11 @@ impl Call {
         };
         let request = self.address(head, body, peer);
         let running = Running::begin(Arc::clone(&peer.shared), upload);
+        if peer.shared.cut.is_cancelled() {
+            // It went since the view was read: nothing is sent, and the next view, which came before the cut, says who is there.
+            let now = self.declared.followed.view();
+            return Ok(Sent::Returned(cut_refusal(&self.client, &now, peer)));
+        }
         let mut end = self.end(peer);
         let at = Instant::now();
         let answer = tokio::select! {
@@ -106,7 +111,8 @@ impl Call {
                 biased;
                 status = call.stopped(Executed::Unknown) => status,
                 () = peer.shared.cut.cancelled() => {
-                    let make = || cut_refusal(&call.client, &call.declared.followed.view(), &peer).into_status();
+                    let now = || call.declared.followed.view();
+                    let make = || cut_refusal(&call.client, &now(), &peer).maybe_executed().into_status();
                     peer.shared.cut_status.get(&call.client.target, make)
                 }
             }
@@ -173,14 +179,14 @@ impl Call {
     }
 }
 
-/// The refusal of a call that ran when its peer went.
+/// The refusal of a call to a peer that has gone meanwhile.
 fn cut_refusal(client: &Client, now: &RoleView, peer: &PeerView) -> Refusal {
     let gone = now.gone.get(&peer.entry.server_id());
     let departure = gone.map_or(Departure::Deleted, |gone| gone.departure);
     let since = gone.map_or_else(Instant::now, |gone| gone.since);
     let state = PeerState { session: Session::Gone(departure), link: LinkState::Closed, since };
     let peer = PeerView { state, ..peer.clone() };
-    client.about().refuse_for(departure.reason(), now, &peer).maybe_executed()
+    client.about().refuse_for(departure.reason(), now, &peer)
 }
 
 /// The status, where the call has ended already. The waker is of no use: whoever asks goes on by itself.

@@ -354,3 +354,18 @@ fn a_new_holder_of_the_active_key_replaces_a_suspect() {
     assert_eq!((ids(&table), suspects(&table)), (vec![4, 5], vec![5]));
     assert_eq!(table.published().active().map(|entry| entry.server_id()), Some(ServerId(4)));
 }
+
+#[test]
+fn who_said_farewell_before_it_went_is_remembered_until_it_is_there_again() {
+    let (mut table, now) = (table(), Instant::now());
+    let stopping = |revision| stored(&member(3), r#"{"ServerID":3,"Address":"a:1","Stopping":true}"#, 7, revision);
+    let farewell = |table: &Table| table.published().farewells.has(ServerId(3));
+    table.replace(&[session(&member(3), 3, "a:1", 7)], 7, now);
+    // Both in one answer: no table has it stopping.
+    table.change(&[put(stopping(8)), delete(&member(3), 9)], now);
+    assert!(farewell(&table));
+    table.change(&[put(session(&member(3), 3, "a:1", 10))], now);
+    assert!(!farewell(&table));
+    table.change(&[delete(&member(3), 11)], now);
+    assert!(!farewell(&table), "it went without a word");
+}
