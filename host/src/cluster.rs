@@ -3,6 +3,7 @@
 //! Leaf module: `session` writes these, `discovery` reads them and publishes tables, `connections` and `admin` follow the
 //! tables. Keys and values are Milvus' own, so that its tools and ours can read one another's sessions.
 
+mod farewells;
 mod labels;
 mod touched;
 
@@ -44,6 +45,7 @@ pub struct Record {
     pub server_labels: Labels,
 }
 
+pub use self::farewells::Farewells;
 pub use self::labels::Labels;
 pub use self::touched::Touched;
 
@@ -122,6 +124,8 @@ pub struct PeerTable {
     pub sessions: Sessions,
     /// Which of them have changed lately.
     pub touched: Touched,
+    /// Who of those that have gone had said that it was stopping.
+    pub farewells: Farewells,
 }
 
 impl PeerTable {
@@ -134,6 +138,7 @@ impl PeerTable {
             stale_after: Duration::MAX,
             sessions: Sessions::new_sync(),
             touched: Touched::default(),
+            farewells: Farewells::default(),
         }
     }
 

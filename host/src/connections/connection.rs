@@ -43,9 +43,6 @@ pub(super) struct Connection {
     scheme: Scheme,
 }
 
-/// Why a call was not answered, with its request where nothing of it was sent.
-pub(super) type NotAnswered = (SendFailure, Option<Box<Request<Body>>>);
-
 type Dispatch = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// Tells how a connection comes to its end.
@@ -88,6 +85,9 @@ impl OpenError {
         matches!(self, Self::Connect(error) if error.is_for_good())
     }
 }
+
+/// The head of an answer, or why there is none; with the request as it was, where nothing of it was sent.
+pub(super) type Sent = Result<Response<Incoming>, (SendFailure, Option<Box<Request<Body>>>)>;
 
 impl Connection {
     /// Connects to the host of this role at `address`. All of the connection's tasks end when `close` is cancelled; `traffic` counts what passes.
@@ -133,15 +133,12 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`SendFailure`] has it; with the request as it was, where nothing of it was sent.
+    /// As [`SendFailure`] has it.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is ready, it resets this call alone.
-    pub fn send(
-        &self,
-        mut request: Request<Body>,
-    ) -> impl Future<Output = Result<Response<Incoming>, NotAnswered>> + Send + use<> {
+    pub fn send(&self, mut request: Request<Body>) -> impl Future<Output = Sent> + Send + use<> {
         let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
         *request.uri_mut() = self.uri(path);
         *request.version_mut() = http::Version::HTTP_2;

@@ -17,7 +17,7 @@ use plugin_api::peers::Registration;
 
 use self::guard::Guard;
 use self::parse::parse;
-use crate::cluster::{GREATEST_COUNTED, Keys, PeerSessionEntry, PeerTable, SessionKey};
+use crate::cluster::{Farewells, GREATEST_COUNTED, Keys, PeerSessionEntry, PeerTable, SessionKey};
 use crate::etcd::watch::{Change, Stored};
 
 /// A value that is no session, and why.
@@ -148,8 +148,15 @@ impl Table {
             let former = self.held.remove(&key);
             self.skipped.remove(&key);
             touched.extend(former.as_ref().and_then(Held::server_id));
+            let former = former.and_then(|held| held.entry);
+            if let (Change::Delete(..), Some(former)) = (change, &former) {
+                // Nobody may see it in between.
+                self.farewells().went(former.server_id(), former.record.stopping);
+            }
             if let Change::Put(stored) = change {
-                touched.extend(self.put(key, stored, former.and_then(|held| held.entry).as_ref()));
+                let server_id = self.put(key, stored, former.as_ref());
+                server_id.into_iter().for_each(|id| self.farewells().is_there(id));
+                touched.extend(server_id);
                 new.extend(self.skipped.get(&key).cloned());
             } else {
                 self.values.valid += 1;
@@ -219,6 +226,10 @@ impl Table {
         }
         self.held.insert(key, held);
         server_id
+    }
+
+    fn farewells(&mut self) -> &mut Farewells {
+        &mut Arc::make_mut(&mut self.published).farewells
     }
 
     /// A list has been taken in: does it miss so many that they are kept?

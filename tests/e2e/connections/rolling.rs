@@ -86,7 +86,7 @@ async fn nodes_that_stop_one_after_the_other_cost_their_callers_no_call() {
     }
     let (made, failed) = loops.end().await;
     assert!(failed.is_empty(), "{} of {made} failed: {:?}", failed.len(), failed.first());
-    assert!(made > 100 * stops(), "only {made} calls were made");
+    assert!(made > 10 * stops(), "only {made} calls were made");
 }
 
 #[tokio::test]
@@ -129,5 +129,5 @@ async fn a_coordinator_that_stops_costs_callers_that_wait_no_call() {
     }
     let (made, failed) = loops.end().await;
     assert!(failed.is_empty(), "{} of {made} failed: {:?}", failed.len(), failed.first());
-    assert!(made > 50 * stops(), "only {made} calls were made");
+    assert!(made > 10 * stops(), "only {made} calls were made");
 }

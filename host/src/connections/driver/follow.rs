@@ -139,6 +139,10 @@ impl Driver {
         let successor = self.successor(&peer.entry, table);
         let departure = if successor.is_some() { Departure::Replaced } else { Departure::Deleted };
         self.bury(server_id, departure);
+        if table.farewells.has(server_id) && !peer.entry.record.stopping {
+            // It said so, and nobody here saw it before it went: its calls may end all the same.
+            self.hands.drive(&mut peer, Input::Stopping);
+        }
         let told = self.hands.changes.len();
         self.hands.drive(&mut peer, Input::Deleted(departure));
         let old = peer.describe(&self.followed.role);

@@ -367,3 +367,18 @@ fn each_value_that_comes_is_counted_whether_or_not_it_changes_anything() {
     table.change(&[put(bad), delete(&member(2), 11), delete(&member(1), 12)], now);
     assert_eq!(table.values(), Values { valid: 4, invalid: 3 });
 }
+
+#[test]
+fn who_said_farewell_before_it_went_is_remembered_until_it_is_there_again() {
+    let (mut table, now) = (table(), Instant::now());
+    let stopping = |revision| stored(&member(3), r#"{"ServerID":3,"Address":"a:1","Stopping":true}"#, 7, revision);
+    let farewell = |table: &Table| table.published().farewells.has(ServerId(3));
+    table.replace(&[session(&member(3), 3, "a:1", 7)], 7, now);
+    // Both in one answer: no table has it stopping.
+    table.change(&[put(stopping(8)), delete(&member(3), 9)], now);
+    assert!(farewell(&table));
+    table.change(&[put(session(&member(3), 3, "a:1", 10))], now);
+    assert!(!farewell(&table));
+    table.change(&[delete(&member(3), 11)], now);
+    assert!(!farewell(&table), "it went without a word");
+}
