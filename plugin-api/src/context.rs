@@ -99,7 +99,8 @@ impl Context {
     ///
     /// It ends by itself, by [`Task::abort`], or when the component is stopped: the host drops what is left then. A panic
     /// in it is a panic in the component's life. Where a call is being served it is part of that one, with its deadline and
-    /// its trace ([`crate::Call`]). For what blocks a thread there is `tokio::task::spawn_blocking`.
+    /// its trace ([`crate::Call`]): what goes on when the call has been answered is to be wrapped in
+    /// [`crate::Call::detached`]. For what blocks a thread there is `tokio::task::spawn_blocking`.
     pub fn spawn<F>(&self, name: &str, future: F) -> Task<F::Output>
     where
         F: Future + Send + 'static,

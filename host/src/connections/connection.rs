@@ -182,6 +182,10 @@ impl ConnectionEnd {
         tokio::select! {
             result = dispatch => {
                 self.dispatch = None;
+                // Both may be there at once: it has said so before it closed.
+                if let Some(code) = self.going_away.get() {
+                    return Ended::GoingAway(*code);
+                }
                 match result {
                     Err(error) => Ended::Lost(chain(&error), disconnect(&error)),
                     Ok(()) => Ended::Lost("the peer has closed the connection".to_owned(), Disconnect::Unknown),
