@@ -143,7 +143,16 @@ where
         }
         let mut state = self.shared.lock();
         let polled = match &mut *state {
-            State::Open { body, .. } => Pin::new(body).poll_frame(context),
+            State::Open { body, end, .. } => match Pin::new(body).poll_frame(context) {
+                // What ends the call may have ended its link first: it says more.
+                Poll::Ready(Some(Err(error))) => match end.as_mut().poll(&mut Context::from_waker(&self.alarm)) {
+                    Poll::Ready(status) => Poll::Ready(Some(Err(status))),
+                    Poll::Pending => Poll::Ready(Some(Err((self.broken)(error)))),
+                },
+                Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(frame))),
+                Poll::Ready(None) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            },
             State::Ended(_) | State::Over => {
                 let State::Ended(status) = std::mem::replace(&mut *state, State::Over) else {
                     return Poll::Ready(None);
@@ -158,7 +167,7 @@ where
         let before = over.then(|| std::mem::replace(&mut *state, State::Over));
         drop(state);
         drop(before);
-        Poll::Ready(frame.map(|frame| frame.map_err(&self.broken)))
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -160,9 +160,15 @@ impl Call {
         peer: &Arc<PeerView>,
     ) -> impl Fn(LinkError) -> Status + Send + Unpin + use<> {
         let (client, view, peer) = (self.client.clone(), Arc::clone(view), Arc::clone(peer));
+        let followed = Arc::clone(&self.declared.followed);
         move |error| match SendFailure::of(error) {
             SendFailure::Reset(error) => error.into(),
             SendFailure::Broken(error) => {
+                // The links of a peer that goes end a moment before its calls are told.
+                let now = followed.view();
+                if now.peers.get(&peer.entry.server_id()).is_none_or(|now| !Arc::ptr_eq(&now.shared, &peer.shared)) {
+                    return cut_refusal(&client, &now, &peer).maybe_executed().into_status();
+                }
                 let refusal = client.about().refuse_for(Reason::LinkLost, &view, &peer).maybe_executed();
                 refusal.with(key::LAST_ERROR, bounded(&chain(&error))).into_status()
             }

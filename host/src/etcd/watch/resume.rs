@@ -27,8 +27,9 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The last of these. No longer, so that one who comes back is seen within a second.
 pub const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A member has told by then what happened before the watch was opened: it looks for such watches each tenth of a second.
-pub const SETTLED_AFTER: Duration = Duration::from_millis(250);
+/// A member has told by then what happened before the watch was opened: it looks for such watches each tenth of a second, and
+/// later where its disk is slow (a quarter of a second was once too short for that).
+pub const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
