@@ -14,7 +14,8 @@
 //!   back without its data is noticed.
 //! * A member first tells what happened before a watch was opened; those before 3.4.25 and 3.5.8 may answer for progress
 //!   before that (etcd's issue 15220). While etcd is known to have come further than a stream's begin and nothing has been
-//!   told on it, such an answer counts only once the stream has been open for [`SETTLED_AFTER`].
+//!   told on it, such an answer counts only once the stream has been open for [`SETTLED_AFTER`]; after a break not even
+//!   then, but everything is listed again.
 //! * Where etcd is another cluster than before, or its revision went backwards, nothing that was known holds: the next
 //!   list says so.
 
@@ -27,9 +28,8 @@ pub const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The last of these. No longer, so that one who comes back is seen within a second.
 pub const LAST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A member has told by then what happened before the watch was opened: it looks for such watches each tenth of a second, and
-/// later where its disk is slow (a quarter of a second was once too short for that).
-pub const SETTLED_AFTER: Duration = Duration::from_secs(1);
+/// A member has told by then what happened before the watch was opened: it looks for such watches each tenth of a second.
+pub const SETTLED_AFTER: Duration = Duration::from_millis(250);
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +179,8 @@ enum Place {
 struct Watching {
     /// The next event's revision is at least this.
     next: i64,
+    /// It was opened after a break.
+    doubted: bool,
     /// This stream began with this revision.
     from: i64,
     opened: Instant,
@@ -234,8 +236,8 @@ impl Resume {
             (Came::Listed(listed), Place::Unlisted) => Some(self.listed(listed)),
             (Came::Opened, Place::Unwatched { from, doubted }) => {
                 let ask_at = if *doubted { at.now } else { at.now + self.patience.ask_after };
-                let (next, from, opened) = (*from, *from, at.now);
-                self.place = Place::Watching(Watching { next, from, opened, ask_at, asked: Asked::Nothing });
+                let (next, from, opened, doubted) = (*from, *from, at.now, *doubted);
+                self.place = Place::Watching(Watching { next, from, doubted, opened, ask_at, asked: Asked::Nothing });
                 None
             }
             (Came::Asked, Place::Watching(watching)) => {
@@ -316,6 +318,11 @@ impl Resume {
             let further = self.known.is_some_and(|known| known.revision >= next);
             if watching.next == watching.from && further && at.now < settled_at {
                 (watching.asked, watching.ask_at) = (Asked::Nothing, settled_at);
+                return None;
+            }
+            if watching.next == watching.from && further && watching.doubted {
+                // It may still have to tell of what happened during the break, or that this is not to be had any more.
+                self.place = Place::Unlisted;
                 return None;
             }
             watching.heard(at.now, self.patience);
