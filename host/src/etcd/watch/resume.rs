@@ -170,7 +170,7 @@ enum Place {
     /// The keys are to be listed.
     Unlisted,
     /// The watch is to be opened, from this revision on. `doubted` after a break: etcd may have lost its data meanwhile.
-    Unwatched { from: i64, doubted: bool },
+    Unwatched { from: i64, doubted: bool, since: Instant },
     /// Answers come.
     Watching(Watching),
 }
@@ -233,10 +233,12 @@ impl Resume {
                 self.leave = false;
                 None
             }
-            (Came::Listed(listed), Place::Unlisted) => Some(self.listed(listed)),
-            (Came::Opened, Place::Unwatched { from, doubted }) => {
-                let ask_at = if *doubted { at.now } else { at.now + self.patience.ask_after };
-                let (next, from, opened, doubted) = (*from, *from, at.now, *doubted);
+            (Came::Listed(listed), Place::Unlisted) => Some(self.listed(listed, at)),
+            (Came::Opened, Place::Unwatched { from, doubted, since }) => {
+                // What took long to open may have been cut meanwhile.
+                let doubted = *doubted || at.now.duration_since(*since) > SETTLED_AFTER;
+                let ask_at = if doubted { at.now } else { at.now + self.patience.ask_after };
+                let (next, from, opened) = (*from, *from, at.now);
                 self.place = Place::Watching(Watching { next, from, doubted, opened, ask_at, asked: Asked::Nothing });
                 None
             }
@@ -259,14 +261,14 @@ impl Resume {
         }
     }
 
-    fn listed(&mut self, listed: Listed) -> Update {
+    fn listed(&mut self, listed: Listed, at: Moment) -> Update {
         let Listed { entries, revision, cluster_id } = listed;
         let now = Known { cluster_id, revision };
         // A linearizable answer is never older than what was known before it was asked for.
         let lost = |before: &Known| before.is_another(cluster_id) || revision < before.revision;
         let reset = self.known.filter(lost).map(|before| Reset { before, now });
         self.known = Some(now);
-        self.place = Place::Unwatched { from: revision + 1, doubted: false };
+        self.place = Place::Unwatched { from: revision + 1, doubted: false, since: at.now };
         Update::Table { entries, revision, reset }
     }
 
@@ -350,9 +352,9 @@ impl Resume {
                 if at.now.duration_since(watching.opened) >= LAST_PAUSE {
                     self.failures = 0;
                 }
-                Place::Unwatched { from: watching.next, doubted: true }
+                Place::Unwatched { from: watching.next, doubted: true, since: at.now }
             }
-            Place::Unwatched { from, .. } if !relist => Place::Unwatched { from: *from, doubted: true },
+            Place::Unwatched { from, .. } if !relist => Place::Unwatched { from: *from, doubted: true, since: at.now },
             _ => Place::Unlisted,
         };
         self.failures = self.failures.saturating_add(1);
