@@ -268,7 +268,7 @@ fn progress_may_be_told_before_what_happened_during_a_break() {
     assert_eq!(bench.step(), Step::AskProgress);
     bench.take(Came::Asked);
     assert_eq!(bench.answer(progress()), None, "nothing was told of, and that is no proof");
-    assert!(matches!(bench.step(), Step::List { .. }), "{:?}", bench.step());
+    assert_eq!(bench.step(), Step::List);
 }
 
 #[test]
