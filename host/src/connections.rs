@@ -311,11 +311,11 @@ impl ConnectionManager {
         let view = declared.followed.view();
         let target = Target::Role(role.clone());
         let about = About { refused_by: self.label(), target: &target };
-        let refusal = match declared.followed.choose(&view, declared.dependency.kind) {
+        let refusal = match declared.followed.next(&view, declared.dependency.kind) {
             None => about.refuse_absent(&view),
             Some(peer) => match verdict(&peer.state) {
                 Verdict::Call | Verdict::Moment => return None,
-                Verdict::Wait(reason) | Verdict::Refuse(reason) => about.refuse_for(reason, &view, &peer),
+                Verdict::Wait(reason) | Verdict::Refuse(reason) => about.refuse_for(reason, &view, peer),
             },
         };
         Some(Missing { role: role.clone(), reason: refusal.reason, message: refusal.message })

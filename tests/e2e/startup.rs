@@ -234,5 +234,8 @@ async fn a_host_may_open_as_many_files_as_the_system_allows() {
     let host = cluster.probe("alpha", node()).await;
     let line = host.logged(|line| line.message() == "open files: raised to the hard limit").await;
     let hard = hard.map_or_else(|| "unlimited".to_owned(), |hard| hard.to_string());
-    assert_eq!((line.text("before").as_deref(), line.text("limit")), (Some("512"), Some(hard)));
+    assert_eq!((line.text("before").as_deref(), line.text("limit")), (Some("512"), Some(hard.clone())));
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", host.pid())).expect("the process lives");
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).expect("each process has it");
+    assert_eq!(files.split_whitespace().nth(3), Some(hard.as_str()), "{files}");
 }

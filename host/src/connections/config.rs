@@ -167,6 +167,15 @@ mod tests {
     }
 
     #[test]
+    fn who_is_called_must_say_who_it_is_by_default_where_callers_show_certificates() {
+        let required = |require_identity, mutual| {
+            ConnectionsConfig { require_identity, ..Default::default() }.requires_identity(mutual)
+        };
+        assert!(required(RequireIdentity::default(), true) && !required(RequireIdentity::default(), false));
+        assert!(required(RequireIdentity::Yes, false) && !required(RequireIdentity::No, true));
+    }
+
+    #[test]
     fn every_mistake_is_reported() {
         assert_eq!(ConnectionsConfig::default().mistakes(), vec![]);
         let nothing = Duration::ZERO;

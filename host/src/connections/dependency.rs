@@ -90,8 +90,10 @@ pub(super) struct PeerShared {
     pub way: Way,
     /// What has gone over its links.
     pub traffic: Arc<Traffic>,
-    /// Tells the driver what came back from the peer.
-    refusals: mpsc::Sender<Refused>,
+    /// The latest refusal that the driver has not looked at yet.
+    refused: Mutex<Option<Refused>>,
+    /// Tells the driver that there is one.
+    refusals: mpsc::UnboundedSender<Arc<PeerShared>>,
 }
 
 /// The status of the calls that run when their peer goes: made by the first of them, since many are cut at once.
@@ -103,9 +105,7 @@ pub(super) struct CutStatus {
 
 /// A call that a peer refused because it does not serve.
 pub(super) struct Refused {
-    /// Whose, for the driver to know it by.
-    pub peer: Arc<PeerShared>,
-    /// Which one.
+    /// Whose.
     pub server_id: ServerId,
     /// What it says of itself.
     pub says: Says,
@@ -166,6 +166,14 @@ impl Followed {
     pub fn events(&self) -> MutexGuard<'_, Events> {
         // A panic while it was locked leaves whole events behind: each is published by one push.
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The peer that [`Followed::choose`] would give, whose turn it stays.
+    pub fn next<'a>(&self, view: &'a RoleView, kind: Kind) -> Option<&'a Arc<PeerView>> {
+        match kind {
+            Kind::Coordinator => view.active(),
+            Kind::Node => view.next_after(ServerId(self.turn.load(Ordering::Relaxed))),
+        }
     }
 
     /// The peer of a role's next call: the active coordinator; of nodes, any that can be called, in turn.
@@ -268,7 +276,12 @@ impl CutStatus {
 
 impl PeerShared {
     /// Of a new peer. What is cut when the role is let go is cut for the peer, too.
-    pub fn new(role: &CancellationToken, way: Way, addressee: &Addressee, refusals: mpsc::Sender<Refused>) -> Self {
+    pub fn new(
+        role: &CancellationToken,
+        way: Way,
+        addressee: &Addressee,
+        refusals: mpsc::UnboundedSender<Arc<PeerShared>>,
+    ) -> Self {
         Self {
             cut: role.child_token(),
             cut_status: CutStatus::default(),
@@ -277,13 +290,54 @@ impl PeerShared {
             dials: AtomicU64::new(0),
             way,
             traffic: Arc::default(),
+            refused: Mutex::default(),
             refusals,
         }
     }
 
-    /// Tells the driver that the peer has refused a call that was sent then. Where the driver has been told much already,
-    /// the next refusal tells it.
+    /// Tells the driver that the peer has refused a call that was sent then. One report of each peer is under way at most,
+    /// and it is the latest.
     pub fn refused(self: &Arc<Self>, server_id: ServerId, says: Says, sent: Instant) {
-        let _ = self.refusals.try_send(Refused { peer: Arc::clone(self), server_id, says, sent });
+        let mut latest = self.latest_refusal();
+        let told = latest.is_some();
+        if latest.as_ref().is_none_or(|before| before.sent < sent) {
+            *latest = Some(Refused { server_id, says, sent });
+        }
+        if !told {
+            // Nobody looks any more where the role has been let go.
+            let _ = self.refusals.send(Arc::clone(self));
+        }
+    }
+
+    /// The report, for the driver.
+    pub fn take_refusal(&self) -> Option<Refused> {
+        self.latest_refusal().take()
+    }
+
+    fn latest_refusal(&self) -> MutexGuard<'_, Option<Refused>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peer::Standing;
+    use super::*;
+
+    #[test]
+    fn of_many_refusals_of_a_peer_one_report_is_under_way_and_it_is_the_latest() {
+        let (refusals, mut reports) = mpsc::unbounded_channel();
+        let stopped = CancellationToken::new();
+        let peer = Arc::new(PeerShared::new(&stopped, Way::Tcp, &Addressee::default(), refusals));
+        let says =
+            Standing { code: plugin_api::state::StateCode::Healthy, fenced: true }.proves(false).expect_err("fenced");
+        let (first, last) = (Instant::now(), Instant::now() + Duration::from_secs(1));
+        for sent in [first, last, first] {
+            peer.refused(ServerId(7), says, sent);
+        }
+        let mut report = || reports.try_recv().ok().map(|peer| peer.take_refusal().map(|refused| refused.sent));
+        assert_eq!((report(), report()), (Some(Some(last)), None));
+        peer.refused(ServerId(7), says, first);
+        assert_eq!(report(), Some(Some(first)), "what comes after it was taken is told again");
     }
 }

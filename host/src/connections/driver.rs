@@ -22,7 +22,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::ConnectionsConfig;
-use super::dependency::{Followed, PeerShared, PeerView, PeerViews, PeersGone, Refused, RoleView, describe};
+use super::dependency::{Followed, PeerShared, PeerView, PeerViews, PeersGone, RoleView, describe};
 use super::dial::{Dialled, Opened, Unproved};
 use super::link::{Ended, Link, Way};
 use super::local::LocalHost;
@@ -33,9 +33,6 @@ use crate::cluster::{PeerSessionEntry, PeerTable};
 use crate::metrics::OfRole;
 use crate::tls::Security;
 use crate::wire::Addressee;
-
-/// How many refusals of calls may wait to be looked at. One of each peer is enough, and the next is as good.
-const REFUSALS: usize = 64;
 
 /// What all drivers of a host share.
 #[derive(Clone)]
@@ -80,7 +77,7 @@ pub(super) struct Driver {
     timers: BTreeSet<(Instant, ServerId)>,
     incarnations: Incarnation,
     /// From calls: who has refused them. The other end is handed to each peer.
-    refusals: (mpsc::Sender<Refused>, mpsc::Receiver<Refused>),
+    refusals: (mpsc::UnboundedSender<Arc<PeerShared>>, mpsc::UnboundedReceiver<Arc<PeerShared>>),
     hands: Hands,
 }
 
@@ -168,7 +165,7 @@ impl Driver {
             ranks: Ranks::default(),
             timers: BTreeSet::new(),
             incarnations: 0,
-            refusals: mpsc::channel(REFUSALS),
+            refusals: mpsc::unbounded_channel(),
             stop,
         }
     }
@@ -200,7 +197,7 @@ impl Driver {
                     self.follow_anew();
                 }
                 Some(report) = self.hands.work.join_next() => self.take(report),
-                Some(refused) = self.refusals.1.recv() => self.refused(&refused),
+                Some(peer) = self.refusals.1.recv() => self.refused(&peer),
                 () = security.renewed() => self.renew(),
                 () = sleep_until(due) => self.fire(),
             }
@@ -213,10 +210,11 @@ impl Driver {
     }
 
     /// A peer has refused a call. What it has said since that call was sent is newer.
-    fn refused(&mut self, refused: &Refused) {
+    fn refused(&mut self, shared: &Arc<PeerShared>) {
+        let Some(refused) = shared.take_refusal() else { return };
         let Some(peer) = self.peers.get_mut(&refused.server_id) else { return };
         let newer = matches!(peer.state.link, LinkState::Ready { since, .. } if since > refused.sent);
-        if Arc::ptr_eq(&peer.shared, &refused.peer) && !newer {
+        if Arc::ptr_eq(&peer.shared, shared) && !newer {
             self.hands.drive(peer, Input::Refused(refused.says));
         }
     }

@@ -113,7 +113,7 @@ mod tests {
                 &CancellationToken::new(),
                 Way::Tcp,
                 &Addressee::default(),
-                mpsc::channel(1).0,
+                mpsc::unbounded_channel().0,
             )),
         }
     }

@@ -163,6 +163,8 @@ pub struct Resume {
     not_before: Option<Instant>,
     /// The member is to be left first.
     leave: bool,
+    /// It was listed again for a doubt: once for each break, or an etcd that is slow to answer would be listed without end.
+    relisted: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -202,7 +204,15 @@ enum Asked {
 impl Resume {
     /// Nothing is known so far.
     pub fn new(patience: Patience) -> Self {
-        Self { patience, place: Place::Unlisted, known: None, failures: 0, not_before: None, leave: false }
+        Self {
+            patience,
+            place: Place::Unlisted,
+            known: None,
+            failures: 0,
+            not_before: None,
+            leave: false,
+            relisted: false,
+        }
     }
 
     /// List again, whatever is known: the next update but a break is a table.
@@ -236,7 +246,8 @@ impl Resume {
             (Came::Listed(listed), Place::Unlisted) => Some(self.listed(listed, at)),
             (Came::Opened, Place::Unwatched { from, doubted, since }) => {
                 // What took long to open may have been cut meanwhile.
-                let doubted = *doubted || at.now.duration_since(*since) > SETTLED_AFTER;
+                let slow = at.now.duration_since(*since) > SETTLED_AFTER;
+                let doubted = *doubted || (slow && !self.relisted);
                 let ask_at = if doubted { at.now } else { at.now + self.patience.ask_after };
                 let (next, from, opened) = (*from, *from, at.now);
                 self.place = Place::Watching(Watching { next, from, doubted, opened, ask_at, asked: Asked::Nothing });
@@ -325,6 +336,7 @@ impl Resume {
             if watching.next == watching.from && further && watching.doubted {
                 // It may still have to tell of what happened during the break, or that this is not to be had any more.
                 self.place = Place::Unlisted;
+                self.relisted = true;
                 return None;
             }
             watching.heard(at.now, self.patience);
@@ -344,6 +356,7 @@ impl Resume {
     }
 
     fn broken(&mut self, cause: Cause, why: String, leave: bool, at: Moment) -> Update {
+        self.relisted = false;
         // What would come next is not to be had any more.
         let relist = matches!(cause, Cause::Compacted | Cause::Reset);
         self.place = match &self.place {

@@ -269,6 +269,23 @@ fn progress_may_be_told_before_what_happened_during_a_break() {
     bench.take(Came::Asked);
     assert_eq!(bench.answer(progress()), None, "nothing was told of, and that is no proof");
     assert_eq!(bench.step(), Step::List);
+
+    // Once: an etcd that takes long for everything is not listed without end.
+    bench.take(Came::Listed(Listed { entries: vec![], revision: 15, cluster_id: BLUE }));
+    bench.now += SETTLED_AFTER * 2;
+    bench.open(16);
+    assert!(matches!(bench.step(), Step::Listen { .. }), "it is not doubted");
+}
+
+#[test]
+fn a_watch_that_takes_long_to_open_is_asked_at_once() {
+    for (took, asked) in [(SETTLED_AFTER, false), (SETTLED_AFTER * 2, true)] {
+        let mut bench = Bench::new();
+        bench.take(Came::Listed(Listed { entries: vec![], revision: 10, cluster_id: BLUE }));
+        bench.now += took;
+        bench.open(11);
+        assert_eq!(matches!(bench.step(), Step::ReadRevision { .. }), asked, "{took:?}");
+    }
 }
 
 #[test]
