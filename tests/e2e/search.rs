@@ -32,7 +32,7 @@ async fn a_restarted_rootcoord_is_called_without_a_restart_of_its_callers() {
     scene.rootcoord.restart().await.healthy().await;
     // It asks RootCoord for the collection.
     eventually(Duration::from_secs(1), || async {
-        let request = LoadCollectionRequest { collection_name: NAME.to_owned() };
+        let request = LoadCollectionRequest { collection_name: NAME.to_owned(), replica_number: 0 };
         scene.querycoord.querycoord().await.load_collection(request).await
     })
     .await;
@@ -93,7 +93,7 @@ async fn a_returned_querynode_makes_answers_whole_again() {
     scene.nodes[0].restart().await.healthy().await;
     eventually(LIMIT, || async {
         // Its memory went with it: the collection is loaded again, on whatever node is there.
-        let request = LoadCollectionRequest { collection_name: NAME.to_owned() };
+        let request = LoadCollectionRequest { collection_name: NAME.to_owned(), replica_number: 0 };
         scene.querycoord.querycoord().await.load_collection(request).await?;
         let answer = scene.search(&queries).await?;
         if answer.partial { Err(tonic::Status::unknown(format!("{:?}", answer.missing))) } else { Ok(answer) }

@@ -54,8 +54,13 @@ pub(crate) async fn distribution(
             num_rows: segments.iter().map(|segment| segment.rows).sum(),
             segments: segments
                 .into_iter()
-                .map(|each| SegmentDistribution { segment: Some(each.clone().into()), state: state(each).into() })
+                .map(|each| SegmentDistribution {
+                    segment: Some(each.clone().into()),
+                    state: state(each).into(),
+                    error: String::new(),
+                })
                 .collect(),
+            ..NodeDistribution::default()
         }
     });
     Ok(told.collect())

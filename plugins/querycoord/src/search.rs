@@ -54,7 +54,7 @@ pub(crate) async fn search(
             unsettled.push(*node);
         }
         let reason = format!("querynode-{node}: {:?}: {}", error.code(), error.message());
-        let absent = |id| MissingSegment { segment_id: id, server_id: *node, reason: reason.clone() };
+        let absent = |id| MissingSegment { segment_id: id, server_ids: vec![*node], reason: reason.clone() };
         missing.extend(segments.iter().map(|segment| absent(segment.id)));
     }
     missing.sort_by_key(|segment| segment.segment_id);

@@ -70,10 +70,10 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         let place = |placed: &crate::plan::Placed| Placement {
             segment_id: placed.segment.id,
             num_rows: placed.segment.rows,
-            server_id: placed.node,
+            server_ids: vec![placed.node],
         };
         let placements = plan.segments.iter().map(place).collect();
-        Ok(Response::new(LoadCollectionResponse { collection_id: plan.collection.id, placements }))
+        Ok(Response::new(LoadCollectionResponse { collection_id: plan.collection.id, placements, replica_number: 1 }))
     }
 
     async fn release_collection(
@@ -114,7 +114,7 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
             }
         }
         let nodes = distribution::distribution(&*self.cluster, &plans, self.search_timeout).await?;
-        Ok(Response::new(GetDistributionResponse { nodes }))
+        Ok(Response::new(GetDistributionResponse { nodes, ..GetDistributionResponse::default() }))
     }
 
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
@@ -151,6 +151,8 @@ fn describe(plan: &Plan, nodes: &BTreeMap<i64, String>) -> LoadedCollection {
         num_segments: plan.segments.len() as u32,
         num_reachable_segments: plan.segments.iter().filter(|placed| nodes.contains_key(&placed.node)).count() as u32,
         num_rows: plan.rows(),
+        replica_number: 1,
+        ..LoadedCollection::default()
     }
 }
 

@@ -81,6 +81,11 @@ impl Component for QueryNode {
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
         Ok(Services::new().serve(server).describe(FILE_DESCRIPTOR_SET))
     }
+
+    /// QueryCoord moves the segments to other nodes meanwhile, and says where it cannot.
+    async fn on_stopping(&self) {
+        self.segments.moved_away().await;
+    }
 }
 
 plugin_api::export!(QueryNode::new, schema = schemars::schema_for!(QueryNodeConfig));

@@ -8,8 +8,8 @@ use proto::batch::{Batch, MAX_DIMENSION};
 use proto::files::DataDirs;
 use proto::querynode::v1::query_node_server::QueryNode;
 use proto::querynode::v1::{
-    GetSegmentInfoRequest, GetSegmentInfoResponse, LoadSegmentsRequest, LoadSegmentsResponse, ReleaseSegmentsRequest,
-    ReleaseSegmentsResponse, SearchRequest, SearchResponse,
+    DismissRequest, DismissResponse, GetSegmentInfoRequest, GetSegmentInfoResponse, LoadSegmentsRequest,
+    LoadSegmentsResponse, ReleaseSegmentsRequest, ReleaseSegmentsResponse, SearchRequest, SearchResponse,
 };
 use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
 use tokio::sync::Semaphore;
@@ -150,7 +150,14 @@ impl<C: Catalogue> QueryNode for Service<C> {
             }
         }
         let segments = segments.iter().map(|segment| segment.describe()).collect();
-        Ok(Response::new(GetSegmentInfoResponse { segments }))
+        Ok(Response::new(GetSegmentInfoResponse { segments, ..GetSegmentInfoResponse::default() }))
+    }
+
+    async fn dismiss(&self, request: Request<DismissRequest>) -> Result<Response<DismissResponse>, Status> {
+        let reason = request.into_inner().reason;
+        tracing::info!(reason, "this node need not wait any longer");
+        self.segments.dismiss();
+        Ok(Response::new(DismissResponse {}))
     }
 
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {

@@ -72,7 +72,7 @@ impl<S: Store> RootCoord for Service<S> {
         let name = request.into_inner().collection_name;
         let collection_id = self.catalogue.drop_collection(&name).await?;
         tracing::info!(collection = collection_id, name, "collection dropped");
-        Ok(Response::new(DropCollectionResponse { collection_id }))
+        Ok(Response::new(DropCollectionResponse { collection_id, released: false }))
     }
 
     async fn describe_collection(

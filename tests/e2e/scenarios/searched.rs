@@ -98,7 +98,7 @@ async fn a_collection_is_searched_while_its_nodes_are_killed_and_come_back_elsew
     })
     .await;
     // What a new load needs is there, so it is not asked for twice.
-    let request = LoadCollectionRequest { collection_name: NAME.to_owned() };
+    let request = LoadCollectionRequest { collection_name: NAME.to_owned(), replica_number: 0 };
     scene.querycoord.querycoord().await.load_collection(request).await.expect("a new load succeeds");
     let answer = scene.search_within(&queries, DEADLINE).await.expect("the last search succeeds");
     scene.assert_nearest(&queries, &answer);

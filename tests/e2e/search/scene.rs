@@ -78,11 +78,11 @@ impl Scene {
 
     /// Loads it; each node has to hold a part then.
     pub async fn load(&self) {
-        let request = LoadCollectionRequest { collection_name: NAME.to_owned() };
+        let request = LoadCollectionRequest { collection_name: NAME.to_owned(), replica_number: 0 };
         let loaded = self.querycoord.querycoord().await.load_collection(request).await.expect("a loaded collection");
         let placements = loaded.into_inner().placements;
         assert_eq!(placements.len(), self.parts.len());
-        let nodes: HashSet<_> = placements.iter().map(|placement| placement.server_id).collect();
+        let nodes: HashSet<_> = placements.iter().flat_map(|placement| placement.server_ids.clone()).collect();
         assert_eq!(nodes.len(), self.nodes.len(), "each node holds a part: {placements:?}");
     }
 

@@ -137,9 +137,9 @@ fn infos(ids: impl IntoIterator<Item = i64>) -> Vec<SegmentInfo> {
 
 impl World {
     async fn load(&self) -> Result<Vec<(i64, i64)>, Status> {
-        let request = LoadCollectionRequest { collection_name: "c".to_owned() };
+        let request = LoadCollectionRequest { collection_name: "c".to_owned(), replica_number: 0 };
         let answer = self.coord.load_collection(Request::new(request)).await?.into_inner();
-        Ok(answer.placements.iter().map(|placement| (placement.segment_id, placement.server_id)).collect())
+        Ok(answer.placements.iter().map(|placement| (placement.segment_id, placement.server_ids[0])).collect())
     }
 
     async fn search(&self) -> Result<SearchResponse, Status> {
@@ -183,7 +183,8 @@ async fn without_a_node_the_answer_is_partial_and_says_what_is_missing() {
     let answer = world.search().await.unwrap();
     assert!(answer.partial);
     let missing = |id| (id, 1, "querynode-1: Unavailable: SESSION_GONE".to_owned());
-    let told: Vec<_> = answer.missing.into_iter().map(|each| (each.segment_id, each.server_id, each.reason)).collect();
+    let told: Vec<_> =
+        answer.missing.into_iter().map(|each| (each.segment_id, each.server_ids[0], each.reason)).collect();
     assert_eq!(told, [missing(10), missing(12)]);
     assert_eq!(answer.results[0].hits.iter().map(|hit| hit.id).collect::<Vec<_>>(), [11, 13]);
 }
