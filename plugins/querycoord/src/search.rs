@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use proto::batch::Batch;
+use proto::batch::Packed;
 use proto::order;
 use proto::querycoord::v1::{MissingSegment, SearchResponse};
 use proto::querynode::v1::{SearchRequest, SearchResult};
@@ -21,19 +21,18 @@ use crate::plan::Plan;
 pub(crate) async fn search(
     cluster: &impl Cluster,
     plan: &Plan,
-    batch: &Batch,
+    batch: &Packed,
     topk: u32,
     limit: Duration,
 ) -> (Result<SearchResponse, Status>, Vec<i64>) {
     let by_node = plan.by_node();
-    let packed = batch.pack();
     let calls = by_node.iter().map(|(node, segments)| {
         let request = SearchRequest {
             collection_id: plan.collection.id,
             segment_ids: segments.iter().map(|segment| segment.id).collect(),
             topk,
             vectors: Vec::new(),
-            packed_vectors: packed.clone(),
+            packed_vectors: batch.bytes(),
         };
         limited(limit, cluster.search(*node, request))
     });

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proto::batch::Batch;
+use proto::batch::Packed;
 use proto::querycoord::v1::query_coord_server::QueryCoord;
 use proto::querycoord::v1::{
     GetDistributionRequest, GetDistributionResponse, LoadCollectionRequest, LoadCollectionResponse, LoadedCollection,
@@ -129,7 +129,7 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         let Some(plan) = self.plans.searched(id) else {
             return Err(Status::failed_precondition(format!("collection '{name}' is not loaded: call LoadCollection")));
         };
-        let batch = Batch::new(&vectors, &packed_vectors, plan.collection.dimension as usize, topk)?;
+        let batch = Packed::new(&vectors, packed_vectors, plan.collection.dimension as usize, topk)?;
         let (answer, unsettled) = search::search(&*self.cluster, &plan, &batch, topk, limit).await;
         if !unsettled.is_empty() {
             self.settling.ask(unsettled);

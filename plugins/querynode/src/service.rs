@@ -271,7 +271,7 @@ mod tests {
             segment_ids: segment_ids.to_vec(),
             topk,
             vectors: vec![Vector { values: query.to_vec() }],
-            packed_vectors: vec![],
+            ..SearchRequest::default()
         };
         let results = node.search(Request::new(request)).await?.into_inner().results;
         Ok(results[0].hits.iter().map(|hit| hit.id).collect())
