@@ -17,6 +17,7 @@ mod plan;
 mod plans;
 mod search;
 mod service;
+mod serving;
 mod settling;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -149,6 +150,7 @@ impl Component for QueryCoord {
             settling: Arc::clone(&state.settling),
             search_timeout: self.config.search_timeout,
             resolve_timeout: self.config.resolve_timeout,
+            loads: Mutex::default(),
         };
         let server = QueryCoordServer::new(service)
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)

@@ -1,7 +1,7 @@
 //! The gRPC service: resolves names, checks what it is asked, and hands it on.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use proto::batch::Packed;
@@ -12,15 +12,18 @@ use proto::querycoord::v1::{
     ShowLoadedCollectionsRequest, ShowLoadedCollectionsResponse,
 };
 use proto::store::Store;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::changes::{ChangeError, Changes};
 use crate::cluster::Cluster;
+use crate::distribution;
 use crate::limit::{is_unanswered, limited, within};
 use crate::plan::Plan;
 use crate::plans::Plans;
+use crate::search::{Holders, Search, loads::Loads};
+use crate::serving::{Served, Serving};
 use crate::settling::Settling;
-use crate::{distribution, search};
 
 /// The service.
 pub(crate) struct Service<S, C> {
@@ -30,6 +33,7 @@ pub(crate) struct Service<S, C> {
     pub(crate) settling: Arc<Settling>,
     pub(crate) search_timeout: Duration,
     pub(crate) resolve_timeout: Duration,
+    pub(crate) loads: Mutex<Loads>,
 }
 
 impl<S: Store, C: Cluster> Service<S, C> {
@@ -118,23 +122,39 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
     }
 
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
-        let limit = within(self.search_timeout, request.metadata());
+        let deadline = Instant::now() + within(self.search_timeout, request.metadata());
         let SearchRequest { collection_name, collection_id, topk, vectors, packed_vectors } = request.into_inner();
         check_named(&collection_name, collection_id)?;
         let (id, name) = if collection_name.is_empty() {
             (collection_id, collection_id.to_string())
         } else {
-            (self.resolve(&collection_name, limit).await?, collection_name)
+            (self.resolve(&collection_name, deadline - Instant::now()).await?, collection_name)
         };
-        let Some(plan) = self.plans.searched(id) else {
+        let Some(serving) = self.serving(id) else {
             return Err(Status::failed_precondition(format!("collection '{name}' is not loaded: call LoadCollection")));
         };
-        let batch = Packed::new(&vectors, packed_vectors, plan.collection.dimension as usize, topk)?;
-        let (answer, unsettled) = search::search(&*self.cluster, &plan, &batch, topk, limit).await;
-        if !unsettled.is_empty() {
-            self.settling.ask(unsettled);
-        }
-        Ok(Response::new(answer?))
+        let queries = Packed::new(&vectors, packed_vectors, serving.collection.dimension as usize, topk)?;
+        let search = Search { cluster: &*self.cluster, holders: self, loads: &self.loads, queries, topk, deadline };
+        Ok(Response::new(search.run(serving).await?))
+    }
+}
+
+impl<S: Store, C: Cluster> Holders for Service<S, C> {
+    fn serving(&self, id: i64) -> Option<Arc<Serving>> {
+        let plan = self.plans.searched(id)?;
+        let served = |placed: &crate::plan::Placed| Served {
+            segment: placed.segment.clone(),
+            nodes: vec![placed.node],
+            callable: 1,
+        };
+        Some(Arc::new(Serving {
+            collection: plan.collection.clone(),
+            segments: plan.segments.iter().map(served).collect(),
+        }))
+    }
+
+    fn not_held(&self, node: i64, _: &[i64]) {
+        self.settling.ask([node]);
     }
 }
 

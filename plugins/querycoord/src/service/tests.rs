@@ -117,7 +117,15 @@ fn coord(store: &Arc<MemoryStore>, cluster: &Arc<Fake>) -> Service<MemoryStore, 
     });
     let (search_timeout, resolve_timeout) = (limit, Duration::from_secs(1));
     let cluster = Arc::clone(cluster);
-    Service { plans, cluster, changes, settling: Arc::default(), search_timeout, resolve_timeout }
+    Service {
+        plans,
+        cluster,
+        changes,
+        settling: Arc::default(),
+        search_timeout,
+        resolve_timeout,
+        loads: Mutex::default(),
+    }
 }
 
 /// Nodes 1 and 2, and a collection `c` with id 5 and segments of equal size.
