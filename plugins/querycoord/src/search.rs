@@ -19,20 +19,44 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, abortable};
 use futures_util::stream::FuturesUnordered;
+use plugin_api::async_trait;
 use proto::batch::Packed;
 use proto::querycoord::v1::SearchResponse;
 use proto::querynode::v1::{SearchRequest, SearchResult};
 use proto::records::CollectionRecord;
 use proto::rootcoord::v1::MetricType;
+use proto::store::Store;
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::cluster::Cluster;
+use crate::engine::Engine;
 use crate::search::failure::Failure;
 use crate::search::loads::Loads;
 use crate::search::merge::Nearest;
 use crate::search::tries::{Ask, CallId, NoAnswer, Tries};
 use crate::serving::Serving;
+
+/// The nodes, as a search needs them; named by their server ids.
+#[async_trait]
+pub(crate) trait Nodes: Send + Sync {
+    /// Lets a node search.
+    async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status>;
+
+    /// The ids of the segments that a node holds.
+    async fn held(&self, node: i64) -> Result<Vec<i64>, Status>;
+}
+
+#[async_trait]
+impl<C: Cluster> Nodes for C {
+    async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status> {
+        Cluster::search(self, node, request).await
+    }
+
+    async fn held(&self, node: i64) -> Result<Vec<i64>, Status> {
+        Cluster::held(self, node).await
+    }
+}
 
 /// Who knows which nodes hold what.
 pub(crate) trait Holders: Send + Sync {
@@ -43,9 +67,19 @@ pub(crate) trait Holders: Send + Sync {
     fn not_held(&self, node: i64, segments: &[i64]);
 }
 
+impl<S: Store, C: Cluster> Holders for Engine<S, C> {
+    fn serving(&self, collection: i64) -> Option<Arc<Serving>> {
+        Self::serving(self, collection)
+    }
+
+    fn not_held(&self, node: i64, segments: &[i64]) {
+        Self::not_held(self, node, segments);
+    }
+}
+
 /// One search.
-pub(crate) struct Search<'a, C, H> {
-    pub(crate) cluster: &'a C,
+pub(crate) struct Search<'a, N, H> {
+    pub(crate) nodes: &'a N,
     pub(crate) holders: &'a H,
     /// Of all searches.
     pub(crate) loads: &'a Mutex<Loads>,
@@ -63,7 +97,7 @@ struct Ended {
     held: Vec<i64>,
 }
 
-impl<C: Cluster, H: Holders> Search<'_, C, H> {
+impl<N: Nodes, H: Holders> Search<'_, N, H> {
     /// Searches what `serving` has.
     pub(crate) async fn run(&self, serving: Arc<Serving>) -> Result<SearchResponse, Status> {
         let collection = &serving.collection;
@@ -118,13 +152,13 @@ impl<C: Cluster, H: Holders> Search<'_, C, H> {
             packed_vectors: self.queries.bytes(),
         };
         async move {
-            let answer = self.cluster.search(ask.node, request).await;
+            let answer = self.nodes.search(ask.node, request).await;
             drop(busy);
             let not_held = |status: &Status| Failure::of(ask.node, status) == Failure::NotHeld;
             let held = match &answer {
                 // One of them is not there: which are?
                 Err(status) if not_held(status) && ask.segment_ids.len() > 1 => {
-                    self.cluster.held(ask.node).await.unwrap_or_default()
+                    self.nodes.held(ask.node).await.unwrap_or_default()
                 }
                 _ => Vec::new(),
             };

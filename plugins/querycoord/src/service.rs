@@ -1,6 +1,5 @@
 //! The gRPC service: resolves names, checks what it is asked, and hands it on.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,24 +14,20 @@ use proto::store::Store;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::changes::{ChangeError, Changes};
 use crate::cluster::Cluster;
 use crate::distribution;
+use crate::engine::Engine;
 use crate::limit::{is_unanswered, limited, within};
-use crate::plan::Plan;
-use crate::plans::Plans;
-use crate::search::{Holders, Search, loads::Loads};
-use crate::serving::{Served, Serving};
-use crate::settling::Settling;
+use crate::search::{Search, loads::Loads};
+use crate::serving::{CollectionOverview, Served};
 
 /// The service.
 pub(crate) struct Service<S, C> {
-    pub(crate) plans: Arc<Plans<S>>,
     pub(crate) cluster: Arc<C>,
-    pub(crate) changes: Arc<Changes<S, C>>,
-    pub(crate) settling: Arc<Settling>,
+    pub(crate) engine: Arc<Engine<S, C>>,
     pub(crate) search_timeout: Duration,
     pub(crate) resolve_timeout: Duration,
+    /// What nodes are busy with for searches.
     pub(crate) loads: Mutex<Loads>,
 }
 
@@ -44,7 +39,7 @@ impl<S: Store, C: Cluster> Service<S, C> {
         match limited(limit.min(self.resolve_timeout), self.cluster.collection(name)).await {
             Ok(collection) => Ok(collection.collection_id),
             Err(status) if !is_unanswered(&status) => Err(status),
-            Err(status) => match self.plans.newest_named(name) {
+            Err(status) => match self.engine.newest_named(name) {
                 Some(id) => {
                     tracing::debug!(name, id, error = status.message(), "RootCoord cannot be asked for a name");
                     Ok(id)
@@ -60,7 +55,7 @@ impl<S: Store, C: Cluster> Service<S, C> {
             return Some(id);
         }
         let resolved = self.resolve(name, self.resolve_timeout).await.ok();
-        resolved.filter(|id| self.plans.wanted(*id).is_some()).or_else(|| self.plans.newest_named(name))
+        resolved.filter(|id| self.engine.is_wanted(*id)).or_else(|| self.engine.newest_named(name))
     }
 }
 
@@ -70,14 +65,18 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         &self,
         request: Request<LoadCollectionRequest>,
     ) -> Result<Response<LoadCollectionResponse>, Status> {
-        let plan = self.changes.load(&request.into_inner().collection_name).await?;
-        let place = |placed: &crate::plan::Placed| Placement {
+        let LoadCollectionRequest { collection_name, replica_number } = request.into_inner();
+        let loaded = self.engine.load(&collection_name, replica_number).await?;
+        let place = |placed: &Served| Placement {
             segment_id: placed.segment.id,
             num_rows: placed.segment.rows,
-            server_ids: vec![placed.node],
+            server_ids: placed.nodes.clone(),
         };
-        let placements = plan.segments.iter().map(place).collect();
-        Ok(Response::new(LoadCollectionResponse { collection_id: plan.collection.id, placements, replica_number: 1 }))
+        Ok(Response::new(LoadCollectionResponse {
+            collection_id: loaded.collection.id,
+            placements: loaded.segments.iter().map(place).collect(),
+            replica_number: loaded.replica_number,
+        }))
     }
 
     async fn release_collection(
@@ -88,9 +87,9 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         check_named(&collection_name, collection_id)?;
         let name = if collection_name.is_empty() { collection_id.to_string() } else { collection_name.clone() };
         let Some(collection_id) = self.resolve_loaded(&collection_name, collection_id).await else {
-            return Err(ChangeError::NotLoaded { name }.into());
+            return Err(Engine::<S, C>::not_loaded(&name));
         };
-        self.changes.release(collection_id, &name).await?;
+        self.engine.release(collection_id, &name).await?;
         Ok(Response::new(ReleaseCollectionResponse { collection_id }))
     }
 
@@ -98,10 +97,7 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         &self,
         _: Request<ShowLoadedCollectionsRequest>,
     ) -> Result<Response<ShowLoadedCollectionsResponse>, Status> {
-        let nodes = self.cluster.nodes()?;
-        let plans = self.plans.all_wanted().into_iter();
-        let loaded = plans.filter_map(|wanted| self.plans.searched(wanted.collection.id));
-        let collections = loaded.map(|plan| describe(&plan, &nodes)).collect();
+        let collections = self.engine.overview().collections.iter().map(describe).collect();
         Ok(Response::new(ShowLoadedCollectionsResponse { collections }))
     }
 
@@ -110,14 +106,14 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         request: Request<GetDistributionRequest>,
     ) -> Result<Response<GetDistributionResponse>, Status> {
         let name = request.into_inner().collection_name;
-        let mut plans = self.plans.all_wanted();
+        let mut collections = self.engine.overview().collections;
         if !name.is_empty() {
-            plans.retain(|plan| plan.collection.name == name);
-            if plans.is_empty() {
-                return Err(ChangeError::NotLoaded { name }.into());
+            collections.retain(|each| each.collection.name == name);
+            if collections.is_empty() {
+                return Err(Engine::<S, C>::not_loaded(&name));
             }
         }
-        let nodes = distribution::distribution(&*self.cluster, &plans, self.search_timeout).await?;
+        let nodes = distribution::distribution(&*self.cluster, &collections, self.search_timeout).await?;
         Ok(Response::new(GetDistributionResponse { nodes, ..GetDistributionResponse::default() }))
     }
 
@@ -130,31 +126,13 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         } else {
             (self.resolve(&collection_name, deadline - Instant::now()).await?, collection_name)
         };
-        let Some(serving) = self.serving(id) else {
+        let Some(serving) = self.engine.serving(id) else {
             return Err(Status::failed_precondition(format!("collection '{name}' is not loaded: call LoadCollection")));
         };
         let queries = Packed::new(&vectors, packed_vectors, serving.collection.dimension as usize, topk)?;
-        let search = Search { cluster: &*self.cluster, holders: self, loads: &self.loads, queries, topk, deadline };
+        let (nodes, holders) = (&*self.cluster, &*self.engine);
+        let search = Search { nodes, holders, loads: &self.loads, queries, topk, deadline };
         Ok(Response::new(search.run(serving).await?))
-    }
-}
-
-impl<S: Store, C: Cluster> Holders for Service<S, C> {
-    fn serving(&self, id: i64) -> Option<Arc<Serving>> {
-        let plan = self.plans.searched(id)?;
-        let served = |placed: &crate::plan::Placed| Served {
-            segment: placed.segment.clone(),
-            nodes: vec![placed.node],
-            callable: 1,
-        };
-        Some(Arc::new(Serving {
-            collection: plan.collection.clone(),
-            segments: plan.segments.iter().map(served).collect(),
-        }))
-    }
-
-    fn not_held(&self, node: i64, _: &[i64]) {
-        self.settling.ask([node]);
     }
 }
 
@@ -165,14 +143,15 @@ fn check_named(name: &str, id: i64) -> Result<(), Status> {
     Ok(())
 }
 
-fn describe(plan: &Plan, nodes: &BTreeMap<i64, String>) -> LoadedCollection {
+fn describe(each: &CollectionOverview) -> LoadedCollection {
+    let reachable = each.segments.iter().filter(|segment| segment.copies.iter().any(|copy| copy.held));
     LoadedCollection {
-        collection: Some(plan.collection.clone().into()),
-        num_segments: plan.segments.len() as u32,
-        num_reachable_segments: plan.segments.iter().filter(|placed| nodes.contains_key(&placed.node)).count() as u32,
-        num_rows: plan.rows(),
-        replica_number: 1,
-        ..LoadedCollection::default()
+        collection: Some(each.collection.clone().into()),
+        num_segments: each.segments.len() as u32,
+        num_reachable_segments: reachable.count() as u32,
+        num_rows: each.segments.iter().map(|segment| segment.segment.rows).sum(),
+        replica_number: each.replica_number,
+        num_whole_segments: each.segments.iter().filter(|segment| segment.lacking.is_none()).count() as u32,
     }
 }
 

@@ -9,15 +9,14 @@ use plugin_api::async_trait;
 use proto::batch::Packed;
 use proto::order;
 use proto::querycoord::v1::SearchResponse;
-use proto::querynode::v1::{LoadSegmentsRequest, SearchHit, SearchRequest, SearchResult};
+use proto::querynode::v1::{SearchHit, SearchRequest, SearchResult};
 use proto::records::{CollectionRecord, SegmentRecord};
-use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
+use proto::rootcoord::v1::MetricType;
 use tokio::time::Instant;
 use tonic::Status;
 
-use crate::cluster::Cluster;
 use crate::search::loads::Loads;
-use crate::search::{Holders, Search};
+use crate::search::{self, Holders, Search};
 use crate::serving::{Served, Serving};
 
 pub(super) const QUERIES: usize = 2;
@@ -73,7 +72,7 @@ pub(super) fn serving(segments: &[(i64, u64, &[i64])]) -> Arc<Serving> {
         nodes: nodes.to_vec(),
         callable: nodes.len(),
     };
-    Arc::new(Serving { collection, segments: segments.iter().map(served).collect() })
+    Arc::new(Serving { collection, replica_number: 1, segments: segments.iter().map(served).collect() })
 }
 
 /// Many vectors are equally near.
@@ -114,7 +113,7 @@ impl Nodes {
         let serving = self.state().serving.clone().unwrap();
         let queries = Packed::new(&[], Bytes::from(vec![0; 4 * QUERIES]), 1, topk).unwrap();
         let deadline = Instant::now() + limit;
-        let search = Search { cluster: self, holders: self, loads: &self.loads, queries, topk, deadline };
+        let search = Search { nodes: self, holders: self, loads: &self.loads, queries, topk, deadline };
         search.run(serving).await
     }
 
@@ -158,7 +157,7 @@ impl Holders for Nodes {
 }
 
 #[async_trait]
-impl Cluster for Nodes {
+impl search::Nodes for Nodes {
     async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status> {
         {
             let mut state = self.state();
@@ -193,25 +192,5 @@ impl Cluster for Nodes {
         let lost = |id: &i64| state.lost.get(&node).is_some_and(|lost| lost.contains(id));
         let held = served.filter(|served| served.nodes.contains(&node)).map(|served| served.segment.id);
         Ok(held.filter(|id| !lost(id)).collect())
-    }
-
-    async fn collection(&self, _: &str) -> Result<CollectionInfo, Status> {
-        unreachable!("a search asks no RootCoord")
-    }
-
-    async fn segments(&self, _: i64) -> Result<Vec<SegmentInfo>, Status> {
-        unreachable!("a search asks no RootCoord")
-    }
-
-    fn nodes(&self) -> Result<BTreeMap<i64, String>, Status> {
-        unreachable!("a search goes by what is served")
-    }
-
-    async fn load(&self, _: i64, _: LoadSegmentsRequest) -> Result<(), Status> {
-        unreachable!("a search loads nothing")
-    }
-
-    async fn release(&self, _: i64, _: Vec<i64>) -> Result<(), Status> {
-        unreachable!("a search releases nothing")
     }
 }
