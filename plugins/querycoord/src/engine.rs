@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proto::store::Store;
 use tonic::Status;
 
-use crate::changes::{ChangeError, Changes};
+use crate::changes::Changes;
 use crate::cluster::Cluster;
 use crate::plan::{Placed, Plan};
 use crate::plans::Plans;
@@ -63,11 +63,6 @@ impl<S: Store, C: Cluster> Engine<S, C> {
     /// The newest loaded collection that had this name when it was loaded.
     pub(crate) fn newest_named(&self, name: &str) -> Option<i64> {
         self.plans.newest_named(name)
-    }
-
-    /// The refusal of what asks for a loaded collection.
-    pub(crate) fn not_loaded(name: &str) -> Status {
-        ChangeError::NotLoaded { name: name.to_owned() }.into()
     }
 }
 

@@ -108,6 +108,23 @@ async fn of_two_that_were_asked_the_first_answer_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_others_have_answered_for_is_dropped_while_the_search_goes_on() {
+    let nodes = Nodes::serving(&[(10, 20, &[1, 2]), (11, 20, &[3])]);
+    let nodes = nodes.with(1, Way::Hangs).with(2, Way::Hangs).with(3, Way::Answers(3 * SECOND));
+    let begun = Instant::now();
+    let first = async {
+        tokio::time::sleep(SECOND / 2).await;
+        let hanging = nodes.asked()[0].0;
+        // The other of the two.
+        nodes.state().ways.insert(3 - hanging, Way::Answers(Duration::ZERO));
+        hanging
+    };
+    let (took, hanging) = tokio::join!(nodes.found_all(), first);
+    assert_eq!(took, 3 * SECOND);
+    assert_eq!(nodes.state().ended[&hanging] - begun, SECOND);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_hangs_alone_is_waited_for_until_the_deadline() {
     let nodes = Nodes::serving(&[(10, 20, &[1]), (11, 20, &[2])]).with(1, Way::Hangs);
     let begun = Instant::now();
@@ -168,17 +185,23 @@ async fn what_a_node_lacks_is_waited_for_a_little_and_never_asked_without_end() 
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_is_served_of_again_and_again_is_asked_three_times() {
-    let nodes = Arc::new(Nodes::serving(&[(10, 20, &[1])]));
+    // What the search waits for all the while: one node after the other.
+    let others: &[i64] = &[2, 3, 4, 5, 6, 7];
+    let nodes = Arc::new(Nodes::serving(&[(10, 20, &[1]), (11, 20, others)]));
     nodes.state().lost.insert(1, [10].into());
+    for node in others {
+        nodes.state().ways.insert(*node, Way::FailsAfter(SECOND / 10, Status::internal("a bug")));
+    }
     let served = Arc::clone(&nodes);
     let changes = tokio::spawn(async move {
         loop {
-            served.state().serving = Some(serving(&[(10, 20, &[1])]));
+            served.state().serving = Some(serving(&[(10, 20, &[1]), (11, 20, others)]));
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     });
     assert_eq!(nodes.search(10, 4 * SECOND).await.unwrap_err().code(), Code::Unavailable);
-    assert_eq!(nodes.asked().len(), MOST_TIMES as usize);
+    assert_eq!(nodes.asked().iter().filter(|(node, _)| *node == 1).count(), MOST_TIMES as usize);
+    assert_eq!(nodes.asked().len(), MOST_TIMES as usize + others.len());
     changes.abort();
 }
 

@@ -40,6 +40,8 @@ pub(super) struct State {
     /// Each call: when, whom, for which segments.
     pub(super) calls: Vec<(Instant, i64, Vec<i64>)>,
     pub(super) running: usize,
+    /// When the last call to a node has ended, or was dropped.
+    pub(super) ended: BTreeMap<i64, Instant>,
 }
 
 /// What a node does with each search.
@@ -47,6 +49,7 @@ pub(super) struct State {
 pub(super) enum Way {
     Answers(Duration),
     Fails(Status),
+    FailsAfter(Duration, Status),
     /// The first time; then it answers.
     FailsOnce(Status),
     Hangs,
@@ -54,11 +57,13 @@ pub(super) enum Way {
     Forgets,
 }
 
-struct Running<'a>(&'a Nodes);
+struct Running<'a>(&'a Nodes, i64);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        self.0.state().running -= 1;
+        let mut state = self.0.state();
+        state.running -= 1;
+        state.ended.insert(self.1, Instant::now());
     }
 }
 
@@ -164,10 +169,14 @@ impl search::Nodes for Nodes {
             state.calls.push((Instant::now(), node, request.segment_ids.clone()));
             state.running += 1;
         }
-        let _running = Running(self);
+        let _running = Running(self, node);
         let way = self.way(node);
         match &way {
             Way::Answers(after) => tokio::time::sleep(*after).await,
+            Way::FailsAfter(after, status) => {
+                tokio::time::sleep(*after).await;
+                return Err(status.clone());
+            }
             Way::Fails(status) | Way::FailsOnce(status) => return Err(status.clone()),
             Way::Hangs => std::future::pending().await,
             Way::Forgets => {}
