@@ -11,6 +11,8 @@ use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use proto::rootcoord::v1::{CollectionInfo, DescribeCollectionRequest, SegmentInfo, ShowSegmentsRequest};
 use tonic::Status;
 
+use crate::service::Catalogue;
+
 /// RootCoord and the QueryNodes, as QueryCoord needs them. Nodes are named by their server ids.
 #[async_trait]
 pub(crate) trait Cluster: Send + Sync + 'static {
@@ -53,6 +55,11 @@ impl Links {
         RootCoordClient::new(self.root_coord.clone()).max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
     }
 
+    async fn describe(&self, request: DescribeCollectionRequest) -> Result<CollectionInfo, Status> {
+        let answer = self.root_coord().describe_collection(request).await?.into_inner();
+        answer.collection.ok_or_else(|| Status::internal("RootCoord's answer describes no collection"))
+    }
+
     fn node(&self, node: i64) -> QueryNodeClient<Channel> {
         QueryNodeClient::new(self.context.client_of(&self.query_node, ServerId(node)))
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
@@ -62,9 +69,7 @@ impl Links {
 #[async_trait]
 impl Cluster for Links {
     async fn collection(&self, name: &str) -> Result<CollectionInfo, Status> {
-        let request = DescribeCollectionRequest { collection_name: name.to_owned(), collection_id: 0 };
-        let answer = self.root_coord().describe_collection(request).await?.into_inner();
-        answer.collection.ok_or_else(|| Status::internal("RootCoord's answer describes no collection"))
+        self.describe(DescribeCollectionRequest { collection_name: name.to_owned(), collection_id: 0 }).await
     }
 
     async fn segments(&self, collection_id: i64) -> Result<Vec<SegmentInfo>, Status> {
@@ -91,5 +96,16 @@ impl Cluster for Links {
 
     async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status> {
         Ok(self.node(node).search(request).await?.into_inner().results)
+    }
+}
+
+#[async_trait]
+impl Catalogue for Links {
+    async fn by_name(&self, name: &str) -> Result<CollectionInfo, Status> {
+        self.collection(name).await
+    }
+
+    async fn by_id(&self, id: i64) -> Result<CollectionInfo, Status> {
+        self.describe(DescribeCollectionRequest { collection_name: String::new(), collection_id: id }).await
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proto::store::Store;
 use tonic::Status;
 
-use crate::changes::{ChangeError, Changes};
+use crate::changes::Changes;
 use crate::cluster::Cluster;
 use crate::plan::{Placed, Plan};
 use crate::plans::Plans;
@@ -64,15 +64,10 @@ impl<S: Store, C: Cluster> Engine<S, C> {
     pub(crate) fn newest_named(&self, name: &str) -> Option<i64> {
         self.plans.newest_named(name)
     }
-
-    /// The refusal of what asks for a loaded collection.
-    pub(crate) fn not_loaded(name: &str) -> Status {
-        ChangeError::NotLoaded { name: name.to_owned() }.into()
-    }
 }
 
 fn serving(plan: &Plan) -> Serving {
-    let served = |placed: &Placed| Served { segment: placed.segment.clone(), nodes: vec![placed.node] };
+    let served = |placed: &Placed| Served { segment: placed.segment.clone(), nodes: vec![placed.node], callable: 1 };
     Serving {
         collection: plan.collection.clone(),
         replica_number: plan.replica_number,
