@@ -47,6 +47,9 @@ pub(crate) enum ChangeError {
     /// A node refused to load.
     #[error("collection '{name}' is not loaded, as querynode-{node} refuses: {}", .status.message())]
     Refused { name: String, node: i64, status: Status },
+    /// More nodes than a segment can be on.
+    #[error("replica_number is {replica_number}, and a segment is on one node")]
+    Replicas { replica_number: u32 },
     /// The plan could not be kept.
     #[error(transparent)]
     Plans(#[from] PlansError),
@@ -69,6 +72,7 @@ impl From<ChangeError> for Status {
             }
             ChangeError::NoNodes { .. } => Self::unavailable(text),
             ChangeError::Plans(error) => error.into(),
+            ChangeError::Replicas { .. } => Self::failed_precondition(text),
             ChangeError::NotLoaded { .. } => Self::not_found(text),
         }
     }
@@ -76,7 +80,10 @@ impl From<ChangeError> for Status {
 
 impl<S: Store, C: Cluster> Changes<S, C> {
     /// Loads all segments that the collection has now; the answer is where they are.
-    pub(crate) async fn load(&self, name: &str) -> Result<Arc<Plan>, ChangeError> {
+    pub(crate) async fn load(&self, name: &str, replica_number: u32) -> Result<Arc<Plan>, ChangeError> {
+        if replica_number > 1 {
+            return Err(ChangeError::Replicas { replica_number });
+        }
         let _turn = self.turn.lock().await;
         let mut tries = 0;
         loop {

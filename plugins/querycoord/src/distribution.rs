@@ -1,7 +1,6 @@
 //! Which node is to hold which segment, and what the nodes say about it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -11,19 +10,19 @@ use tonic::Status;
 
 use crate::cluster::Cluster;
 use crate::limit::limited;
-use crate::plan::Plan;
+use crate::serving::CollectionOverview;
 
 /// All nodes that can be called, and all that the plans name, in the order of their ids.
 pub(crate) async fn distribution(
     cluster: &impl Cluster,
-    plans: &[Arc<Plan>],
+    collections: &[CollectionOverview],
     limit: Duration,
 ) -> Result<Vec<NodeDistribution>, Status> {
     let addresses = cluster.nodes()?;
     let mut wanted: BTreeMap<i64, Vec<&SegmentRecord>> = addresses.keys().map(|node| (*node, Vec::new())).collect();
-    for plan in plans {
-        for (node, segments) in plan.by_node() {
-            wanted.entry(node).or_default().extend(segments);
+    for each in collections.iter().flat_map(|collection| &collection.segments) {
+        for copy in each.copies.iter().filter(|copy| copy.wanted) {
+            wanted.entry(copy.node).or_default().push(&each.segment);
         }
     }
     let ask = |node: i64| {

@@ -12,11 +12,13 @@
 mod changes;
 mod cluster;
 mod distribution;
+mod engine;
 mod limit;
 mod plan;
 mod plans;
 mod search;
 mod service;
+mod serving;
 mod settling;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -34,6 +36,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::changes::Changes;
 use crate::cluster::{Cluster as _, Links};
+use crate::engine::Engine;
 use crate::plans::Plans;
 use crate::service::Service;
 use crate::settling::Settling;
@@ -86,10 +89,8 @@ pub struct QueryCoord {
 
 struct State {
     context: Context,
-    plans: Arc<Plans<Metadata>>,
     cluster: Arc<Links>,
-    changes: Arc<Changes<Metadata, Links>>,
-    settling: Arc<Settling>,
+    engine: Arc<Engine<Metadata, Links>>,
 }
 
 impl QueryCoord {
@@ -113,14 +114,16 @@ impl QueryCoord {
     fn state(&self, context: Context) -> Result<&State, BoxError> {
         let plans = Arc::new(Plans::new(Arc::new(context.metadata())));
         let cluster = Arc::new(Links::new(context.clone(), &Role::new("rootcoord")?, Role::new("querynode")?));
-        let changes = Arc::new(Changes {
+        let changes = Changes {
             plans: Arc::clone(&plans),
             cluster: Arc::clone(&cluster),
             load_timeout: self.config.load_timeout,
             call_timeout: self.config.search_timeout,
             turn: AsyncMutex::default(),
-        });
-        Ok(self.state.get_or_init(|| State { context, plans, cluster, changes, settling: Arc::default() }))
+        };
+        let settling = Settling::default();
+        let engine = Arc::new(Engine { plans, cluster: Arc::clone(&cluster), changes, settling });
+        Ok(self.state.get_or_init(|| State { context, cluster, engine }))
     }
 
     fn end_settler(&self) {
@@ -143,10 +146,8 @@ impl Component for QueryCoord {
     async fn start(&self, context: Context) -> Result<Services, BoxError> {
         let state = self.state(context)?;
         let service = Service {
-            plans: Arc::clone(&state.plans),
             cluster: Arc::clone(&state.cluster),
-            changes: Arc::clone(&state.changes),
-            settling: Arc::clone(&state.settling),
+            engine: Arc::clone(&state.engine),
             search_timeout: self.config.search_timeout,
             resolve_timeout: self.config.resolve_timeout,
         };
@@ -159,14 +160,14 @@ impl Component for QueryCoord {
     async fn activate(&self, resume: Resume) -> Result<(), BoxError> {
         let Some(state) = self.state.get() else { return Ok(()) };
         if resume != Resume::Kept {
-            state.plans.read().await?;
+            state.engine.plans.read().await?;
         }
         // Those that were there before the plans were known; all others come by `on_peer`.
-        state.settling.ask(state.cluster.nodes()?.into_keys());
-        let (changes, settling) = (Arc::clone(&state.changes), Arc::clone(&state.settling));
+        state.engine.settling.ask(state.cluster.nodes()?.into_keys());
+        let engine = Arc::clone(&state.engine);
         let settler = state.context.spawn("settle", async move {
             loop {
-                changes.settle(settling.next().await).await;
+                engine.changes.settle(engine.settling.next().await).await;
             }
         });
         self.end_settler();
@@ -185,7 +186,7 @@ impl Component for QueryCoord {
             }
             PeerChange::Stopping(_) | PeerChange::Reregistered(_) | PeerChange::GivenUp { .. } => return,
         };
-        state.settling.ask(come.iter().filter(|peer| peer.is_callable()).map(|peer| peer.server_id.0));
+        state.engine.settling.ask(come.iter().filter(|peer| peer.is_callable()).map(|peer| peer.server_id.0));
     }
 
     async fn deactivate(&self, _: Deactivation) {

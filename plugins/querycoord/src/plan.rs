@@ -10,8 +10,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) collection: CollectionRecord,
+    /// On how many nodes each segment is to be.
+    #[serde(default = "one")]
+    pub(crate) replica_number: u32,
     /// In the order of their ids.
     pub(crate) segments: Vec<Placed>,
+}
+
+fn one() -> u32 {
+    1
 }
 
 /// A segment and the node that is to hold it.
@@ -58,7 +65,8 @@ impl Plan {
             placed.push(Placed { segment: segment.into(), node: *node });
         }
         placed.sort_by_key(|each| each.segment.id);
-        Ok(Self { collection: collection.into(), segments: placed })
+        let replica_number = before.map_or(1, |before| before.replica_number);
+        Ok(Self { collection: collection.into(), replica_number, segments: placed })
     }
 
     /// The segments of each node.

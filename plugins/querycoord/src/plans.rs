@@ -183,7 +183,7 @@ mod tests {
     fn plan(id: i64, name: &str) -> Plan {
         let name = name.to_owned();
         let collection = CollectionRecord { id, name, dimension: 2, metric: "L2".to_owned(), created: 0 };
-        Plan { collection, segments: vec![] }
+        Plan { collection, replica_number: 1, segments: vec![] }
     }
 
     fn plans() -> (Arc<MemoryStore>, Plans<MemoryStore>) {

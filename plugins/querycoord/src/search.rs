@@ -3,6 +3,7 @@
 //! An answer of which a segment is missing is partial and says so, with the reason. Where none could be searched there is
 //! no answer.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -15,17 +16,23 @@ use tonic::{Code, Status};
 
 use crate::cluster::Cluster;
 use crate::limit::limited;
-use crate::plan::Plan;
+use crate::serving::Serving;
 
 /// Searches by this plan. The second answer is the nodes that turned out not to hold what the plan has on them.
 pub(crate) async fn search(
     cluster: &impl Cluster,
-    plan: &Plan,
+    plan: &Serving,
     batch: &Packed,
     topk: u32,
     limit: Duration,
-) -> (Result<SearchResponse, Status>, Vec<i64>) {
-    let by_node = plan.by_node();
+) -> (Result<SearchResponse, Status>, Vec<(i64, Vec<i64>)>) {
+    let mut by_node = BTreeMap::<_, Vec<_>>::new();
+    for served in &plan.segments {
+        // The first of them can be called, if any can.
+        by_node.entry(served.nodes.first().copied()).or_default().push(&served.segment);
+    }
+    let homeless = by_node.remove(&None).unwrap_or_default();
+    let by_node: BTreeMap<_, _> = by_node.into_iter().filter_map(|(node, all)| Some((node?, all))).collect();
     let calls = by_node.iter().map(|(node, segments)| {
         let request = SearchRequest {
             collection_id: plan.collection.id,
@@ -38,6 +45,11 @@ pub(crate) async fn search(
     });
     let mut found = vec![Vec::new(); batch.len()];
     let (mut missing, mut unsettled) = (Vec::new(), Vec::new());
+    missing.extend(homeless.iter().map(|segment| MissingSegment {
+        segment_id: segment.id,
+        server_ids: Vec::new(),
+        reason: "no node holds it".to_owned(),
+    }));
     for ((node, segments), answer) in by_node.iter().zip(join_all(calls).await) {
         let error = match answer {
             Ok(results) if results.len() == batch.len() => {
@@ -50,7 +62,7 @@ pub(crate) async fn search(
             Err(status) => status,
         };
         if error.code() == Code::NotFound {
-            unsettled.push(*node);
+            unsettled.push((*node, segments.iter().map(|segment| segment.id).collect()));
         }
         let reason = format!("querynode-{node}: {:?}: {}", error.code(), error.message());
         let absent = |id| MissingSegment { segment_id: id, server_ids: vec![*node], reason: reason.clone() };
@@ -71,7 +83,7 @@ pub(crate) async fn search(
     (Ok(SearchResponse { collection_id: plan.collection.id, results, partial, missing }), unsettled)
 }
 
-fn none_searched(plan: &Plan, missing: &[MissingSegment]) -> Status {
+fn none_searched(plan: &Serving, missing: &[MissingSegment]) -> Status {
     let mut reasons: Vec<_> = missing.iter().map(|segment| segment.reason.as_str()).collect();
     reasons.sort_unstable();
     reasons.dedup();

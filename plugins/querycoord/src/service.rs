@@ -1,6 +1,5 @@
 //! The gRPC service: resolves names, checks what it is asked, and hands it on.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,20 +13,16 @@ use proto::querycoord::v1::{
 use proto::store::Store;
 use tonic::{Request, Response, Status, async_trait};
 
-use crate::changes::{ChangeError, Changes};
 use crate::cluster::Cluster;
+use crate::engine::Engine;
 use crate::limit::{is_unanswered, limited, within};
-use crate::plan::Plan;
-use crate::plans::Plans;
-use crate::settling::Settling;
+use crate::serving::{CollectionOverview, Served};
 use crate::{distribution, search};
 
 /// The service.
 pub(crate) struct Service<S, C> {
-    pub(crate) plans: Arc<Plans<S>>,
     pub(crate) cluster: Arc<C>,
-    pub(crate) changes: Arc<Changes<S, C>>,
-    pub(crate) settling: Arc<Settling>,
+    pub(crate) engine: Arc<Engine<S, C>>,
     pub(crate) search_timeout: Duration,
     pub(crate) resolve_timeout: Duration,
 }
@@ -40,7 +35,7 @@ impl<S: Store, C: Cluster> Service<S, C> {
         match limited(limit.min(self.resolve_timeout), self.cluster.collection(name)).await {
             Ok(collection) => Ok(collection.collection_id),
             Err(status) if !is_unanswered(&status) => Err(status),
-            Err(status) => match self.plans.newest_named(name) {
+            Err(status) => match self.engine.newest_named(name) {
                 Some(id) => {
                     tracing::debug!(name, id, error = status.message(), "RootCoord cannot be asked for a name");
                     Ok(id)
@@ -56,7 +51,7 @@ impl<S: Store, C: Cluster> Service<S, C> {
             return Some(id);
         }
         let resolved = self.resolve(name, self.resolve_timeout).await.ok();
-        resolved.filter(|id| self.plans.wanted(*id).is_some()).or_else(|| self.plans.newest_named(name))
+        resolved.filter(|id| self.engine.is_wanted(*id)).or_else(|| self.engine.newest_named(name))
     }
 }
 
@@ -66,14 +61,18 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         &self,
         request: Request<LoadCollectionRequest>,
     ) -> Result<Response<LoadCollectionResponse>, Status> {
-        let plan = self.changes.load(&request.into_inner().collection_name).await?;
-        let place = |placed: &crate::plan::Placed| Placement {
+        let LoadCollectionRequest { collection_name, replica_number } = request.into_inner();
+        let loaded = self.engine.load(&collection_name, replica_number).await?;
+        let place = |placed: &Served| Placement {
             segment_id: placed.segment.id,
             num_rows: placed.segment.rows,
-            server_ids: vec![placed.node],
+            server_ids: placed.nodes.clone(),
         };
-        let placements = plan.segments.iter().map(place).collect();
-        Ok(Response::new(LoadCollectionResponse { collection_id: plan.collection.id, placements, replica_number: 1 }))
+        Ok(Response::new(LoadCollectionResponse {
+            collection_id: loaded.collection.id,
+            placements: loaded.segments.iter().map(place).collect(),
+            replica_number: loaded.replica_number,
+        }))
     }
 
     async fn release_collection(
@@ -84,9 +83,9 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         check_named(&collection_name, collection_id)?;
         let name = if collection_name.is_empty() { collection_id.to_string() } else { collection_name.clone() };
         let Some(collection_id) = self.resolve_loaded(&collection_name, collection_id).await else {
-            return Err(ChangeError::NotLoaded { name }.into());
+            return Err(Engine::<S, C>::not_loaded(&name));
         };
-        self.changes.release(collection_id, &name).await?;
+        self.engine.release(collection_id, &name).await?;
         Ok(Response::new(ReleaseCollectionResponse { collection_id }))
     }
 
@@ -94,10 +93,7 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         &self,
         _: Request<ShowLoadedCollectionsRequest>,
     ) -> Result<Response<ShowLoadedCollectionsResponse>, Status> {
-        let nodes = self.cluster.nodes()?;
-        let plans = self.plans.all_wanted().into_iter();
-        let loaded = plans.filter_map(|wanted| self.plans.searched(wanted.collection.id));
-        let collections = loaded.map(|plan| describe(&plan, &nodes)).collect();
+        let collections = self.engine.overview().collections.iter().map(describe).collect();
         Ok(Response::new(ShowLoadedCollectionsResponse { collections }))
     }
 
@@ -106,14 +102,14 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         request: Request<GetDistributionRequest>,
     ) -> Result<Response<GetDistributionResponse>, Status> {
         let name = request.into_inner().collection_name;
-        let mut plans = self.plans.all_wanted();
+        let mut collections = self.engine.overview().collections;
         if !name.is_empty() {
-            plans.retain(|plan| plan.collection.name == name);
-            if plans.is_empty() {
-                return Err(ChangeError::NotLoaded { name }.into());
+            collections.retain(|each| each.collection.name == name);
+            if collections.is_empty() {
+                return Err(Engine::<S, C>::not_loaded(&name));
             }
         }
-        let nodes = distribution::distribution(&*self.cluster, &plans, self.search_timeout).await?;
+        let nodes = distribution::distribution(&*self.cluster, &collections, self.search_timeout).await?;
         Ok(Response::new(GetDistributionResponse { nodes, ..GetDistributionResponse::default() }))
     }
 
@@ -126,13 +122,13 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         } else {
             (self.resolve(&collection_name, limit).await?, collection_name)
         };
-        let Some(plan) = self.plans.searched(id) else {
+        let Some(serving) = self.engine.serving(id) else {
             return Err(Status::failed_precondition(format!("collection '{name}' is not loaded: call LoadCollection")));
         };
-        let batch = Packed::new(&vectors, packed_vectors, plan.collection.dimension as usize, topk)?;
-        let (answer, unsettled) = search::search(&*self.cluster, &plan, &batch, topk, limit).await;
-        if !unsettled.is_empty() {
-            self.settling.ask(unsettled);
+        let batch = Packed::new(&vectors, packed_vectors, serving.collection.dimension as usize, topk)?;
+        let (answer, unsettled) = search::search(&*self.cluster, &serving, &batch, topk, limit).await;
+        for (node, segments) in unsettled {
+            self.engine.not_held(node, &segments);
         }
         Ok(Response::new(answer?))
     }
@@ -145,14 +141,15 @@ fn check_named(name: &str, id: i64) -> Result<(), Status> {
     Ok(())
 }
 
-fn describe(plan: &Plan, nodes: &BTreeMap<i64, String>) -> LoadedCollection {
+fn describe(each: &CollectionOverview) -> LoadedCollection {
+    let reachable = each.segments.iter().filter(|segment| segment.copies.iter().any(|copy| copy.held));
     LoadedCollection {
-        collection: Some(plan.collection.clone().into()),
-        num_segments: plan.segments.len() as u32,
-        num_reachable_segments: plan.segments.iter().filter(|placed| nodes.contains_key(&placed.node)).count() as u32,
-        num_rows: plan.rows(),
-        replica_number: 1,
-        ..LoadedCollection::default()
+        collection: Some(each.collection.clone().into()),
+        num_segments: each.segments.len() as u32,
+        num_reachable_segments: reachable.count() as u32,
+        num_rows: each.segments.iter().map(|segment| segment.segment.rows).sum(),
+        replica_number: each.replica_number,
+        num_whole_segments: each.segments.iter().filter(|segment| segment.lacking.is_none()).count() as u32,
     }
 }
 

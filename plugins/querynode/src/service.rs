@@ -18,9 +18,9 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::QueryNodeConfig;
 use crate::catalogue::Catalogue;
+use crate::reading::{self, ReadingError};
 use crate::scan::Scan;
 use crate::searches::Searches;
-use crate::segment::{Segment, SegmentError};
 use crate::segments::Segments;
 
 /// The service over what the node holds.
@@ -106,8 +106,8 @@ impl<C: Catalogue> QueryNode for Service<C> {
         let missing = self.segments.missing(wanted)?;
         let dirs = Arc::clone(&self.data_dirs);
         let read = move || {
-            let load = |info| Segment::load(&dirs, &collection, info);
-            let loaded = missing.into_iter().map(load).collect::<Result<Vec<_>, SegmentError>>();
+            let load = |info| reading::read(&dirs, &collection, info);
+            let loaded = missing.into_iter().map(load).collect::<Result<Vec<_>, ReadingError>>();
             // Kept until here, so that a caller that has gone does not let a second load begin beside this one.
             drop(permit);
             loaded

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use proto::files::{DataDirs, FileError, Header, VectorFile};
+use proto::files::{DataDirs, FileError, Header};
 use proto::rootcoord::v1::root_coord_server::RootCoord;
 use proto::rootcoord::v1::{
     AddSegmentRequest, AddSegmentResponse, AllocIdRequest, AllocIdResponse, AllocTimestampRequest,
@@ -113,9 +113,8 @@ impl<S: Store> RootCoord for Service<S> {
         let dirs = self.data_dirs.clone();
         let named = path.clone();
         let look = move || -> Result<_, FileError> {
-            let file = dirs.resolve(Path::new(&named))?;
-            let header = VectorFile::open(&file)?.header();
-            Ok((file, header))
+            let file = dirs.open(Path::new(&named))?;
+            Ok((file.path().to_owned(), file.header()))
         };
         let looked = tokio::task::spawn_blocking(look).await;
         let (file, header) = looked.map_err(|error| Status::internal(format!("looking at {path}: {error}")))??;

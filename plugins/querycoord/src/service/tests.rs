@@ -1,6 +1,6 @@
 //! The service over nodes in memory: they hold what they are told to, answer with it, and fail where a test says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
 use proto::querynode::v1::{LoadSegmentsRequest, SearchHit, SearchRequest as NodeSearch, SearchResult, Vector};
@@ -9,7 +9,10 @@ use proto::store::MemoryStore;
 use tonic::Code;
 
 use super::*;
+use crate::changes::Changes;
 use crate::cluster::Cluster;
+use crate::plans::Plans;
+use crate::settling::Settling;
 
 /// RootCoord and nodes. A segment's one vector has its id for an id and for a score.
 #[derive(Default)]
@@ -108,16 +111,17 @@ struct World {
 fn coord(store: &Arc<MemoryStore>, cluster: &Arc<Fake>) -> Service<MemoryStore, Fake> {
     let plans = Arc::new(Plans::new(Arc::clone(store)));
     let limit = Duration::from_secs(5);
-    let changes = Arc::new(Changes {
+    let changes = Changes {
         plans: Arc::clone(&plans),
         cluster: Arc::clone(cluster),
         load_timeout: limit,
         call_timeout: limit,
         turn: tokio::sync::Mutex::default(),
-    });
+    };
     let (search_timeout, resolve_timeout) = (limit, Duration::from_secs(1));
     let cluster = Arc::clone(cluster);
-    Service { plans, cluster, changes, settling: Arc::default(), search_timeout, resolve_timeout }
+    let engine = Arc::new(Engine { plans, cluster: Arc::clone(&cluster), changes, settling: Settling::default() });
+    Service { cluster, engine, search_timeout, resolve_timeout }
 }
 
 /// Nodes 1 and 2, and a collection `c` with id 5 and segments of equal size.
@@ -272,7 +276,7 @@ async fn a_restarted_coordinator_goes_on_with_what_was_wanted() {
     let mut world = world([10, 11]);
     world.load().await.unwrap();
     world.coord = coord(&world.store, &world.cluster);
-    world.coord.plans.read().await.unwrap();
+    world.coord.engine.plans.read().await.unwrap();
     assert_eq!(world.found().await, (vec![10, 11], false));
 }
 
@@ -283,7 +287,7 @@ async fn a_node_that_does_not_hold_what_it_should_is_settled() {
     world.cluster.change(|content| drop(content.held.insert(1, [99].into())));
     assert_eq!(world.found().await, (vec![11], true));
     // The search has asked for it.
-    world.coord.changes.settle(world.coord.settling.next().await).await;
+    world.coord.engine.changes.settle(world.coord.engine.settling.next().await).await;
     assert_eq!(world.cluster.held(), [(1, vec![10]), (2, vec![11])].into());
     assert_eq!(world.found().await, (vec![10, 11], false));
 }

@@ -7,6 +7,7 @@ use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::memory::Rows;
 use crate::segment::Segment;
 
 /// Longer than anything here takes that is not to take for ever.
@@ -20,7 +21,7 @@ fn segment(rows: usize) -> Arc<Segment> {
     let collection = CollectionInfo { dimension: 1, metric_type: MetricType::L2.into(), ..CollectionInfo::default() };
     let info = SegmentInfo { num_rows: rows as u64, ..SegmentInfo::default() };
     let values: Vec<_> = (0..rows).map(|row| row as f32).collect();
-    Arc::new(Segment::new(info, &collection, values))
+    Arc::new(Segment::new(info, &collection, Rows::from_slice(&values).unwrap()))
 }
 
 fn scan_of(segment: Arc<Segment>, queries: usize, deadline: Option<Instant>) -> Scan {
@@ -50,7 +51,7 @@ fn of_millions(queries: usize, deadline: Option<Instant>) -> Scan {
 /// Of vectors that are not there.
 fn broken() -> Scan {
     let mut segment = segment(100);
-    Arc::get_mut(&mut segment).unwrap().values.truncate(10);
+    Arc::get_mut(&mut segment).unwrap().values = Rows::from_slice(&[0.0; 10]).unwrap();
     scan_of(segment, 1, None)
 }
 
