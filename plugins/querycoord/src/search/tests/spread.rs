@@ -84,5 +84,7 @@ async fn of_many_segments_each_node_is_asked_once_and_quickly() {
     assert!(took.as_secs() < 2, "{took:?}");
     let asked: Vec<_> = nodes.asked().into_iter().map(|(node, _)| node).collect();
     let different: std::collections::BTreeSet<_> = asked.iter().collect();
-    assert!(asked.len() == different.len() && asked.len() <= 50, "{asked:?}");
+    assert_eq!(asked.len(), different.len());
+    // Some need not be asked, as those that are hold what they have.
+    assert!(asked.len() < 50, "{} calls", asked.len());
 }
