@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use plugin_api::{Channel, Context, Role, ServerId, async_trait};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use plugin_api::{Channel, Context, PeerChange, PeerStream, Role, ServerId, async_trait};
 use proto::querynode::v1::query_node_client::QueryNodeClient;
 use proto::querynode::v1::{
-    GetSegmentInfoRequest, LoadSegmentsRequest, ReleaseSegmentsRequest, SearchRequest, SearchResult,
+    DismissRequest, GetSegmentInfoRequest, LoadSegmentsRequest, ReleaseSegmentsRequest, SearchRequest, SearchResult,
 };
 use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use proto::rootcoord::v1::{CollectionInfo, DescribeCollectionRequest, SegmentInfo, ShowSegmentsRequest};
@@ -31,6 +33,15 @@ pub(crate) trait Cluster: Send + Sync + 'static {
 
     /// The ids of the segments that a node holds.
     async fn held(&self, node: i64) -> Result<Vec<i64>, Status>;
+
+    /// Tells a node that is stopping that it need not wait any longer.
+    async fn dismiss(&self, node: i64, reason: String) -> Result<(), Status>;
+
+    /// What there is to know of nodes: first all of them, then each change.
+    fn peers(&self) -> BoxStream<'static, PeerChange>;
+
+    /// Returns when the metadata can be written (`false`), or cannot be.
+    async fn fence_is(&self, fenced: bool);
 
     /// Lets a node search.
     async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status>;
@@ -89,7 +100,43 @@ impl Cluster for Links {
         Ok(answer.segments.into_iter().filter_map(|loaded| Some(loaded.segment?.segment_id)).collect())
     }
 
+    async fn dismiss(&self, node: i64, reason: String) -> Result<(), Status> {
+        self.node(node).dismiss(DismissRequest { reason }).await.map(|_| ())
+    }
+
+    fn peers(&self) -> BoxStream<'static, PeerChange> {
+        let (context, role) = (self.context.clone(), self.query_node.clone());
+        futures_util::stream::unfold(None, move |stream| next_change(context.clone(), role.clone(), stream)).boxed()
+    }
+
+    async fn fence_is(&self, fenced: bool) {
+        let fence = self.context.fence();
+        if fenced { fence.fenced().await } else { fence.lifted().await }
+    }
+
     async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status> {
         Ok(self.node(node).search(request).await?.into_inner().results)
+    }
+}
+
+/// A table that is older than all of etcd's revisions is none: another is asked for when something has been read.
+async fn next_change(
+    context: Context,
+    role: Role,
+    stream: Option<PeerStream>,
+) -> Option<(PeerChange, Option<PeerStream>)> {
+    let mut stream = match stream {
+        Some(stream) => stream,
+        None => context.watch_clients(&role).ok()?,
+    };
+    loop {
+        let event = stream.next().await?;
+        match event.change {
+            PeerChange::Table(_) if event.revision == 0 => {
+                stream.next().await?;
+                stream = context.watch_clients(&role).ok()?;
+            }
+            change => return Some((change, Some(stream))),
+        }
     }
 }

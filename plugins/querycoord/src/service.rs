@@ -14,7 +14,7 @@ use proto::store::Store;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::cluster::Cluster;
-use crate::engine::Engine;
+use crate::engine::{Engine, not_loaded};
 use crate::limit::{is_unanswered, limited, within};
 use crate::serving::{CollectionOverview, Served};
 use crate::{distribution, search};
@@ -83,7 +83,7 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         check_named(&collection_name, collection_id)?;
         let name = if collection_name.is_empty() { collection_id.to_string() } else { collection_name.clone() };
         let Some(collection_id) = self.resolve_loaded(&collection_name, collection_id).await else {
-            return Err(Engine::<S, C>::not_loaded(&name));
+            return Err(not_loaded(&name));
         };
         self.engine.release(collection_id, &name).await?;
         Ok(Response::new(ReleaseCollectionResponse { collection_id }))
@@ -106,7 +106,7 @@ impl<S: Store, C: Cluster> QueryCoord for Service<S, C> {
         if !name.is_empty() {
             collections.retain(|each| each.collection.name == name);
             if collections.is_empty() {
-                return Err(Engine::<S, C>::not_loaded(&name));
+                return Err(not_loaded(&name));
             }
         }
         let nodes = distribution::distribution(&*self.cluster, &collections, self.search_timeout).await?;
