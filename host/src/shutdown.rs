@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plugin_api::component::Deactivation;
+use plugin_api::descriptor::Dependency;
 use plugin_api::identity::Role;
 use plugin_api::refusal::Reason;
 use tokio::runtime::Handle;
@@ -264,11 +265,15 @@ async fn drain_calls(ending: &[Ending], limit: Duration) {
 /// Components end, dependents before what they depend on; those that do not depend on one another at the same time.
 async fn end_components(mut ending: Vec<Ending>, parts: &Arc<Parts>, config: &ShutdownConfig) {
     while !ending.is_empty() {
-        let needed: BTreeSet<Role> = ending.iter().flat_map(dependencies).collect();
+        let mut needed = needed(&ending, |_| true);
+        if ending.iter().all(|ending| needed.contains(&ending.member.role)) {
+            // They depend on one another in a circle: it is opened where one can do without the other.
+            needed = self::needed(&ending, |dependency| dependency.required);
+        }
         let (mut later, mut now): (Vec<_>, Vec<_>) =
             ending.into_iter().partition(|ending| needed.contains(&ending.member.role));
         if now.is_empty() {
-            // They depend on one another in a circle: no order is better than another.
+            // No order is better than another.
             now = std::mem::take(&mut later);
         }
         // In tasks of their own: one that keeps its thread holds up neither the others nor the limit's clock.
@@ -295,11 +300,16 @@ async fn end_late(late: Vec<Late>, parts: &Arc<Parts>, config: &ShutdownConfig) 
     futures_util::future::join_all(ends).await;
 }
 
-fn dependencies(ending: &Ending) -> Vec<Role> {
-    let descriptor = ending.alive.generation.as_ref().map(|generation| generation.descriptor());
-    let dependencies = descriptor.map(|descriptor| descriptor.dependencies.as_slice()).unwrap_or_default();
-    let own = &ending.member.role;
-    dependencies.iter().map(|dependency| dependency.role.clone()).filter(|role| role != own).collect()
+/// The roles that others of these depend on.
+fn needed(ending: &[Ending], counts: impl Fn(&Dependency) -> bool) -> BTreeSet<Role> {
+    let mut needed = BTreeSet::new();
+    for Ending { member, alive } in ending {
+        let descriptor = alive.generation.as_ref().map(|generation| generation.descriptor());
+        let dependencies = descriptor.map(|descriptor| descriptor.dependencies.as_slice()).unwrap_or_default();
+        let others = dependencies.iter().filter(|dependency| dependency.role != member.role && counts(dependency));
+        needed.extend(others.map(|dependency| dependency.role.clone()));
+    }
+    needed
 }
 
 async fn end(mut ending: Ending, parts: Arc<Parts>, revoke_limit: Duration) {

@@ -17,6 +17,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let set = protox::compile([file_of(role)], [ROOT])?;
         fs::write(out_dir.join(format!("{role}.bin")), set.encode_to_vec())?;
     }
-    tonic_prost_build::configure().compile_fds(protox::compile(ROLES.map(file_of), [ROOT])?)?;
+    // A search's queries are up to 64 MB and go to many nodes: as `Bytes` they are taken from the message that brought them,
+    // and each node's request shares them.
+    let shared =
+        ["querycoord", "querynode"].map(|role| format!(".componenthost.{role}.v1.SearchRequest.packed_vectors"));
+    let builder = shared.iter().fold(tonic_prost_build::configure(), |builder, field| builder.bytes(field));
+    builder.compile_fds(protox::compile(ROLES.map(file_of), [ROOT])?)?;
     Ok(())
 }

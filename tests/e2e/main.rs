@@ -18,6 +18,7 @@ mod notices;
 mod outage;
 mod panics;
 mod recovery;
+mod rootcoord;
 mod scenarios;
 mod search;
 mod seen;

@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use tonic::{Code, Status};
 
 use crate::querynode::v1::Vector;
@@ -102,24 +103,12 @@ impl Batch {
     ///
     /// Each [`BatchError`], the first that is found.
     pub fn new(vectors: &[Vector], packed: &[u8], dimension: usize, topk: u32) -> Result<Self, BatchError> {
-        if topk == 0 || topk > MAX_TOPK {
-            return Err(BatchError::TopK { found: topk });
-        }
-        let values = match (vectors, packed) {
-            ([], []) => return Err(BatchError::Empty),
-            (vectors, []) => flatten(vectors, dimension)?,
-            ([], packed) => unpack(packed, dimension)?,
-            (_, _) => return Err(BatchError::Both),
+        check(vectors, packed, dimension, topk)?;
+        let values = match packed {
+            [] => vectors.iter().flat_map(|vector| vector.values.iter().copied()).collect(),
+            packed => values_of(packed).collect(),
         };
-        let batch = Self { dimension, values };
-        if batch.len() > MAX_QUERIES {
-            return Err(BatchError::TooMany { found: batch.len() });
-        }
-        if batch.len() * topk as usize > MAX_HITS {
-            return Err(BatchError::TooManyHits { queries: batch.len(), topk });
-        }
-        batch.check_finite()?;
-        Ok(batch)
+        Ok(Self { dimension, values })
     }
 
     /// How many queries; never 0.
@@ -137,22 +126,6 @@ impl Batch {
     pub fn queries(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.values.chunks_exact(self.dimension)
     }
-
-    /// The queries as `packed_vectors` has them.
-    pub fn pack(&self) -> Vec<u8> {
-        self.values.iter().flat_map(|value| value.to_le_bytes()).collect()
-    }
-
-    fn check_finite(&self) -> Result<(), BatchError> {
-        match self.values.iter().position(|value| !value.is_finite()) {
-            Some(at) => Err(BatchError::NotFinite {
-                index: at / self.dimension,
-                component: at % self.dimension,
-                value: self.values[at],
-            }),
-            None => Ok(()),
-        }
-    }
 }
 
 impl fmt::Debug for Batch {
@@ -161,19 +134,88 @@ impl fmt::Debug for Batch {
     }
 }
 
-fn flatten(vectors: &[Vector], expected: usize) -> Result<Vec<f32>, BatchError> {
-    if let Some(index) = vectors.iter().position(|vector| vector.values.len() != expected) {
-        return Err(BatchError::Dimension { index, expected, found: vectors[index].values.len() });
-    }
-    Ok(vectors.iter().flat_map(|vector| vector.values.iter().copied()).collect())
+/// Queries as `packed_vectors` has them, checked as a [`Batch`] is, for one who sends them on: bytes that came packed are
+/// shared, not copied.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Packed {
+    queries: usize,
+    bytes: Bytes,
 }
 
-fn unpack(packed: &[u8], dimension: usize) -> Result<Vec<f32>, BatchError> {
+impl Packed {
+    /// The queries of a search with this `topk` in a collection of this dimension.
+    ///
+    /// # Errors
+    ///
+    /// Each [`BatchError`], the first that is found.
+    pub fn new(vectors: &[Vector], packed: Bytes, dimension: usize, topk: u32) -> Result<Self, BatchError> {
+        let queries = check(vectors, &packed, dimension, topk)?;
+        let values = vectors.iter().flat_map(|vector| &vector.values);
+        let bytes = if packed.is_empty() { values.flat_map(|value| value.to_le_bytes()).collect() } else { packed };
+        Ok(Self { queries, bytes })
+    }
+
+    /// How many queries; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "there is always a query")]
+    pub fn len(&self) -> usize {
+        self.queries
+    }
+
+    /// The queries one after the other.
+    pub fn bytes(&self) -> Bytes {
+        self.bytes.clone()
+    }
+}
+
+impl fmt::Debug for Packed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} queries in {} bytes", self.queries, self.bytes.len())
+    }
+}
+
+/// How many queries there are, where they are what they have to be.
+fn check(vectors: &[Vector], packed: &[u8], dimension: usize, topk: u32) -> Result<usize, BatchError> {
+    if topk == 0 || topk > MAX_TOPK {
+        return Err(BatchError::TopK { found: topk });
+    }
+    let queries = match (vectors, packed) {
+        ([], []) => return Err(BatchError::Empty),
+        (vectors, []) => rows_of(vectors, dimension)?,
+        ([], packed) => rows_in(packed, dimension)?,
+        (_, _) => return Err(BatchError::Both),
+    };
+    if queries > MAX_QUERIES {
+        return Err(BatchError::TooMany { found: queries });
+    }
+    if queries * topk as usize > MAX_HITS {
+        return Err(BatchError::TooManyHits { queries, topk });
+    }
+    let infinite = |(_, value): &(usize, f32)| !value.is_finite();
+    let mut in_vectors = vectors.iter().flat_map(|vector| vector.values.iter().copied()).enumerate();
+    let mut in_packed = values_of(packed).enumerate();
+    match in_vectors.find(infinite).or_else(|| in_packed.find(infinite)) {
+        Some((at, value)) => Err(BatchError::NotFinite { index: at / dimension, component: at % dimension, value }),
+        None => Ok(queries),
+    }
+}
+
+fn rows_of(vectors: &[Vector], expected: usize) -> Result<usize, BatchError> {
+    match vectors.iter().position(|vector| vector.values.len() != expected) {
+        Some(index) => Err(BatchError::Dimension { index, expected, found: vectors[index].values.len() }),
+        None => Ok(vectors.len()),
+    }
+}
+
+fn rows_in(packed: &[u8], dimension: usize) -> Result<usize, BatchError> {
     let expected = dimension * size_of::<f32>();
     if !packed.len().is_multiple_of(expected) {
         return Err(BatchError::Packed { expected, dimension, found: packed.len() });
     }
-    Ok(packed.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    Ok(packed.len() / expected)
+}
+
+fn values_of(packed: &[u8]) -> impl Iterator<Item = f32> {
+    packed.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -186,9 +228,20 @@ mod tests {
 
     #[test]
     fn rows_and_packed_bytes_are_the_same_queries() {
-        let batch = Batch::new(&rows(&[&[1.0, 2.0], &[3.0, -4.5]]), &[], 2, 1).unwrap();
+        let rows = rows(&[&[1.0, 2.0], &[3.0, -4.5]]);
+        let batch = Batch::new(&rows, &[], 2, 1).unwrap();
         assert_eq!(batch.queries().collect::<Vec<_>>(), [[1.0, 2.0], [3.0, -4.5]]);
-        assert_eq!(Batch::new(&[], &batch.pack(), 2, 1), Ok(batch));
+        let packed = Packed::new(&rows, Bytes::new(), 2, 1).unwrap();
+        assert_eq!(packed.len(), 2);
+        assert_eq!(Batch::new(&[], &packed.bytes(), 2, 1), Ok(batch));
+        assert_eq!(Packed::new(&[], packed.bytes(), 2, 1), Ok(packed));
+    }
+
+    #[test]
+    fn packed_bytes_are_not_copied() {
+        let bytes = Bytes::from(vec![0; 8]);
+        let packed = Packed::new(&[], bytes.clone(), 2, 1).unwrap();
+        assert_eq!(packed.bytes().as_ptr(), bytes.as_ptr());
     }
 
     #[test]
@@ -198,6 +251,7 @@ mod tests {
             (vec![], vec![], 1, "has no queries"),
             (one.clone(), vec![0; 8], 1, "vectors and packed_vectors"),
             (rows(&[&[1.0, 2.0], &[1.0]]), vec![], 1, "query 1 has 1 components, the collection's dimension is 2"),
+            (vec![], [1.0, f32::INFINITY].map(f32::to_le_bytes).concat(), 1, "component 1 of query 0 is inf"),
             (vec![], vec![0; 12], 1, "12 bytes, which is no multiple of 8"),
             (rows(&[&[1.0, 2.0], &[1.0, f32::NAN]]), vec![], 1, "component 1 of query 1 is NaN"),
             (rows(&[&[f32::NEG_INFINITY, 2.0]]), vec![], 1, "component 0 of query 0 is -inf"),
@@ -209,6 +263,8 @@ mod tests {
         for (vectors, packed, topk, text) in cases {
             let error = Batch::new(&vectors, &packed, 2, topk).unwrap_err();
             assert!(error.to_string().contains(text), "{error}");
+            let packed = Packed::new(&vectors, packed.into(), 2, topk).unwrap_err();
+            assert_eq!(packed.to_string(), error.to_string());
             assert_eq!(Status::from(error).code(), Code::InvalidArgument);
         }
     }

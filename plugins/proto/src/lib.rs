@@ -5,6 +5,7 @@
 //! * [`order`]: which of two hits is nearer;
 //! * [`batch`]: the queries of a search, checked;
 //! * [`files`]: files of vectors, and the folders that they may be read from;
+//! * [`name`]: what can be the name of a collection;
 //! * [`records`]: collections and segments as they are kept;
 //! * [`store`]: the metadata of a component behind a trait, so that what is kept there can be tested without a host.
 //!
@@ -12,6 +13,7 @@
 
 pub mod batch;
 pub mod files;
+pub mod name;
 pub mod order;
 pub mod records;
 pub mod store;

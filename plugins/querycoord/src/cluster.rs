@@ -1,7 +1,5 @@
 //! Whom QueryCoord calls: RootCoord and the QueryNodes, behind a trait, so that its rules can be tested without them.
 
-use std::collections::BTreeMap;
-
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use plugin_api::{Channel, Context, PeerChange, PeerStream, Role, ServerId, async_trait};
@@ -13,6 +11,8 @@ use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use proto::rootcoord::v1::{CollectionInfo, DescribeCollectionRequest, SegmentInfo, ShowSegmentsRequest};
 use tonic::Status;
 
+use crate::service::Catalogue;
+
 /// RootCoord and the QueryNodes, as QueryCoord needs them. Nodes are named by their server ids.
 #[async_trait]
 pub(crate) trait Cluster: Send + Sync + 'static {
@@ -21,9 +21,6 @@ pub(crate) trait Cluster: Send + Sync + 'static {
 
     /// RootCoord's segments of a collection.
     async fn segments(&self, collection_id: i64) -> Result<Vec<SegmentInfo>, Status>;
-
-    /// The nodes that can be called now, with their addresses.
-    fn nodes(&self) -> Result<BTreeMap<i64, String>, Status>;
 
     /// Lets a node load segments.
     async fn load(&self, node: i64, request: LoadSegmentsRequest) -> Result<(), Status>;
@@ -64,6 +61,11 @@ impl Links {
         RootCoordClient::new(self.root_coord.clone()).max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
     }
 
+    async fn describe(&self, request: DescribeCollectionRequest) -> Result<CollectionInfo, Status> {
+        let answer = self.root_coord().describe_collection(request).await?.into_inner();
+        answer.collection.ok_or_else(|| Status::internal("RootCoord's answer describes no collection"))
+    }
+
     fn node(&self, node: i64) -> QueryNodeClient<Channel> {
         QueryNodeClient::new(self.context.client_of(&self.query_node, ServerId(node)))
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
@@ -73,18 +75,11 @@ impl Links {
 #[async_trait]
 impl Cluster for Links {
     async fn collection(&self, name: &str) -> Result<CollectionInfo, Status> {
-        let request = DescribeCollectionRequest { collection_name: name.to_owned(), collection_id: 0 };
-        let answer = self.root_coord().describe_collection(request).await?.into_inner();
-        answer.collection.ok_or_else(|| Status::internal("RootCoord's answer describes no collection"))
+        self.describe(DescribeCollectionRequest { collection_name: name.to_owned(), collection_id: 0 }).await
     }
 
     async fn segments(&self, collection_id: i64) -> Result<Vec<SegmentInfo>, Status> {
         Ok(self.root_coord().show_segments(ShowSegmentsRequest { collection_id }).await?.into_inner().segments)
-    }
-
-    fn nodes(&self) -> Result<BTreeMap<i64, String>, Status> {
-        let clients = self.context.clients(&self.query_node)?;
-        Ok(clients.into_iter().map(|client| (client.peer.server_id.0, client.peer.address)).collect())
     }
 
     async fn load(&self, node: i64, request: LoadSegmentsRequest) -> Result<(), Status> {
@@ -116,6 +111,17 @@ impl Cluster for Links {
 
     async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status> {
         Ok(self.node(node).search(request).await?.into_inner().results)
+    }
+}
+
+#[async_trait]
+impl Catalogue for Links {
+    async fn by_name(&self, name: &str) -> Result<CollectionInfo, Status> {
+        self.collection(name).await
+    }
+
+    async fn by_id(&self, id: i64) -> Result<CollectionInfo, Status> {
+        self.describe(DescribeCollectionRequest { collection_name: String::new(), collection_id: id }).await
     }
 }
 

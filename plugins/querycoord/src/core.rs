@@ -32,7 +32,7 @@ use tonic::Status;
 
 use crate::serving::Standing;
 
-pub(crate) use self::loads::{Done, not_loaded};
+pub(crate) use self::loads::Done;
 pub(crate) use self::records::{Key, Record, Unreadable};
 
 /// Time since the engine was begun.

@@ -6,6 +6,8 @@
 
 mod driver;
 mod notices;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -20,11 +22,6 @@ use crate::cluster::Cluster;
 use crate::core::{Core, Done, Input, Key, Settings, Token};
 use crate::limit::limited;
 use crate::serving::{Overview, Serving};
-
-pub(crate) use crate::core::not_loaded;
-
-/// The most nodes that a segment can be on. More would cost memory and no search would be the safer for it.
-const MAX_REPLICAS: u32 = 64;
 
 /// The engine.
 pub(crate) struct Engine<S, C> {
@@ -110,10 +107,6 @@ impl<S: Store, C: Cluster> Engine<S, C> {
     /// Loads all segments that a collection has now on `replica_number` nodes, 0 for as many as before; the answer says where
     /// they are to be. It goes on where the caller goes away.
     pub(crate) async fn load(&self, name: &str, replica_number: u32) -> Result<Arc<Serving>, Status> {
-        if replica_number > MAX_REPLICAS {
-            let text = format!("replica_number is {replica_number}, it has to be 0 to {MAX_REPLICAS}");
-            return Err(Status::invalid_argument(text));
-        }
         let root_coord = |status: Status| {
             let text = format!("asking RootCoord for collection '{name}': {}", status.message());
             // The details say more than a text, such as why a call was refused by the host.

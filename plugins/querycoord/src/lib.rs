@@ -185,6 +185,7 @@ impl Component for QueryCoord {
             engine: Arc::clone(&state.engine),
             search_timeout: self.config.search_timeout,
             resolve_timeout: self.config.resolve_timeout,
+            loads: Mutex::default(),
         };
         let server = QueryCoordServer::new(service)
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use plugin_api::call::parse_timeout;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -24,26 +25,8 @@ pub(crate) fn is_unanswered(status: &Status) -> bool {
 
 /// Our limit, or less where the caller waits for less: it then gets a partial answer in time, in place of none.
 pub(crate) fn within(limit: Duration, caller: &MetadataMap) -> Duration {
-    let timeout = caller.get("grpc-timeout").and_then(|value| parse(value.to_str().ok()?));
+    let timeout = caller.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
     timeout.map_or(limit, |timeout| limit.min(timeout.mul_f64(SHARE)))
-}
-
-/// gRPC's own format: at most eight digits, then a unit.
-fn parse(timeout: &str) -> Option<Duration> {
-    let (digits, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;
-    if digits.len() > 8 {
-        return None;
-    }
-    let value: u64 = digits.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(value * 3600),
-        "M" => Duration::from_secs(value * 60),
-        "S" => Duration::from_secs(value),
-        "m" => Duration::from_millis(value),
-        "u" => Duration::from_micros(value),
-        "n" => Duration::from_nanos(value),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

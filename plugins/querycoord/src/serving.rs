@@ -20,6 +20,8 @@ pub(crate) struct Served {
     pub(crate) segment: SegmentRecord,
     /// Those that can be called first, then those that are stopping, then those whose link is broken. None where none is left.
     pub(crate) nodes: Vec<i64>,
+    /// How many of these, the first ones, can be called: searches take turns among them.
+    pub(crate) callable: usize,
 }
 
 /// How a node stands.

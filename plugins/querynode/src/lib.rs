@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! service ── LoadSegments ──► catalogue (RootCoord, for what the call does not say)
-//!    │                    └─► segment (file → memory) ──► segments
+//!    │                    └─► reading (file → memory) ──► segments
 //!    └────── Search ──► segments (choose) ──► segment (scan) ──► distance, nearest
 //! ```
 //!
@@ -10,7 +10,9 @@
 
 mod catalogue;
 mod distance;
+mod memory;
 mod nearest;
+mod reading;
 mod segment;
 mod segments;
 mod service;

@@ -1,17 +1,15 @@
-//! One segment in memory: read from its file, checked, searched.
+//! One segment in memory, and the search of it.
 //!
-//! All of it computes or reads files: callers are on `spawn_blocking`.
+//! All of it computes: callers are on `spawn_blocking`.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proto::batch::Batch;
-use proto::files::{DataDirs, FileError, VectorFile};
 use proto::querynode::v1::{LoadedSegment, SearchResult};
 use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
-use tonic::{Code, Status};
 
 use crate::distance::{self, Point};
+use crate::memory::Rows;
 use crate::nearest::Nearest;
 
 /// So many bytes of vectors are compared with all queries before the next ones: they stay in a core's own cache.
@@ -22,58 +20,13 @@ pub(crate) struct Segment {
     pub(crate) info: SegmentInfo,
     pub(crate) metric: MetricType,
     pub(crate) dimension: usize,
-    values: Vec<f32>,
+    values: Rows,
     norms: Vec<f64>,
 }
 
-/// Why a segment cannot be loaded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SegmentError {
-    /// The file.
-    #[error("segment {segment_id}")]
-    File { segment_id: i64, source: FileError },
-    /// The file is not the one that was added.
-    #[error("segment {segment_id}: {path} has to have {what} {expected}, found {found}")]
-    Changed { segment_id: i64, path: PathBuf, what: &'static str, expected: u64, found: u64 },
-    /// Its ids do not fit in 63 bits.
-    #[error("segment {segment_id}: {num_rows} ids from {first_id} are too many")]
-    Ids { segment_id: i64, first_id: i64, num_rows: u64 },
-}
-
-impl From<SegmentError> for Status {
-    fn from(error: SegmentError) -> Self {
-        let code = match &error {
-            SegmentError::File { source, .. } => source.code(),
-            SegmentError::Changed { .. } | SegmentError::Ids { .. } => Code::InvalidArgument,
-        };
-        Self::new(code, plugin_api::error::chain(&error))
-    }
-}
-
 impl Segment {
-    /// Reads a segment of this collection from its file.
-    pub(crate) fn load(dirs: &DataDirs, collection: &CollectionInfo, info: SegmentInfo) -> Result<Self, SegmentError> {
-        let segment_id = info.segment_id;
-        if i64::try_from(info.num_rows).ok().and_then(|rows| info.first_id.checked_add(rows)).is_none() {
-            return Err(SegmentError::Ids { segment_id, first_id: info.first_id, num_rows: info.num_rows });
-        }
-        let named = |source| SegmentError::File { segment_id, source };
-        let path = dirs.resolve(Path::new(&info.path)).map_err(named)?;
-        let file = VectorFile::open(&path).map_err(named)?;
-        let header = file.header();
-        let checks = [
-            ("dimension", u64::from(collection.dimension), u64::from(header.dimension)),
-            ("rows", info.num_rows, header.rows),
-        ];
-        for (what, expected, found) in checks {
-            if expected != found {
-                return Err(SegmentError::Changed { segment_id, path, what, expected, found });
-            }
-        }
-        Ok(Self::new(info, collection, file.read().map_err(named)?))
-    }
-
-    fn new(info: SegmentInfo, collection: &CollectionInfo, values: Vec<f32>) -> Self {
+    /// A segment of this collection; `info` tells how many rows there are, and `values` has them.
+    pub(crate) fn new(info: SegmentInfo, collection: &CollectionInfo, values: Rows) -> Self {
         let dimension = collection.dimension as usize;
         let norms = values.chunks_exact(dimension).map(distance::norm).collect();
         Self { info, metric: collection.metric_type(), dimension, values, norms }
@@ -81,7 +34,7 @@ impl Segment {
 
     /// What is told of it.
     pub(crate) fn describe(&self) -> LoadedSegment {
-        let memory = size_of_val(self.values.as_slice()) + size_of_val(self.norms.as_slice());
+        let memory = size_of_val(&*self.values) + size_of_val(self.norms.as_slice());
         LoadedSegment { segment: Some(self.info.clone()), memory_bytes: memory as u64 }
     }
 
@@ -138,7 +91,7 @@ mod tests {
         let collection =
             CollectionInfo { dimension: dimension as u32, metric_type: metric.into(), ..CollectionInfo::default() };
         let info = SegmentInfo { first_id, num_rows: (values.len() / dimension) as u64, ..SegmentInfo::default() };
-        Segment::new(info, &collection, values)
+        Segment::new(info, &collection, Rows::from_slice(&values).unwrap())
     }
 
     fn batch_of(values: &[f32], dimension: usize, topk: usize) -> Batch {

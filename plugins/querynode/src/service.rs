@@ -18,7 +18,8 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::QueryNodeConfig;
 use crate::catalogue::Catalogue;
-use crate::segment::{self, Segment, SegmentError};
+use crate::reading::{self, ReadingError};
+use crate::segment;
 use crate::segments::Segments;
 
 /// The service over what the node holds.
@@ -105,8 +106,8 @@ impl<C: Catalogue> QueryNode for Service<C> {
         let missing = self.segments.missing(wanted)?;
         let dirs = Arc::clone(&self.data_dirs);
         let read = move || {
-            let load = |info| Segment::load(&dirs, &collection, info);
-            let loaded = missing.into_iter().map(load).collect::<Result<Vec<_>, SegmentError>>();
+            let load = |info| reading::read(&dirs, &collection, info);
+            let loaded = missing.into_iter().map(load).collect::<Result<Vec<_>, ReadingError>>();
             // Kept until here, so that a caller that has gone does not let a second load begin beside this one.
             drop(permit);
             loaded
@@ -271,7 +272,7 @@ mod tests {
             segment_ids: segment_ids.to_vec(),
             topk,
             vectors: vec![Vector { values: query.to_vec() }],
-            packed_vectors: vec![],
+            ..SearchRequest::default()
         };
         let results = node.search(Request::new(request)).await?.into_inner().results;
         Ok(results[0].hits.iter().map(|hit| hit.id).collect())

@@ -1,18 +1,24 @@
 //! What collections and segments there are. All of it is in the metadata; nothing is cached, and each change is one
 //! compared transaction.
+//!
+//! A transaction whose answer is lost is sent once more: its conditions hold but once. Where they do not hold then, what is
+//! kept says whose change it was, since no id is given out twice. So each call can be repeated.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+mod error;
+
+use std::path::Path;
 use std::sync::Arc;
 
-use plugin_api::{Error, KeyValue, Transaction};
+use plugin_api::{KeyValue, Transaction};
 use proto::batch::MAX_DIMENSION;
 use proto::records::{CollectionRecord, SegmentRecord};
 use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
 use proto::store::Store;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tonic::{Code, Status};
+use tonic::Code;
+
+pub(crate) use error::CatalogueError;
 
 use crate::records;
 
@@ -21,6 +27,9 @@ const MAX_WRITES: usize = 100;
 
 /// The longest name of a collection; Milvus' limit.
 const MAX_NAME: usize = 255;
+
+/// A name that was free and then taken, and so on, is given up after so many times.
+const MAX_TRIES: usize = 5;
 
 /// The catalogue.
 pub(crate) struct Catalogue<S> {
@@ -33,63 +42,30 @@ pub(crate) struct Found {
     revision: i64,
 }
 
-/// Why the catalogue refuses.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CatalogueError {
-    /// The name cannot be one.
-    #[error(
-        "collection_name '{name}': it has to be a letter or underscore, then letters, digits and underscores, at most \
-         {MAX_NAME} in all"
-    )]
-    Name { name: String },
-    /// The dimension is not allowed.
-    #[error("dimension is {dimension}, it has to be 1 to {MAX_DIMENSION}")]
-    Dimension { dimension: u32 },
-    /// There is no such metric.
-    #[error("metric_type is {metric}, it has to be L2, IP or COSINE")]
-    Metric { metric: i32 },
-    /// No collection has this name.
-    #[error("there is no collection '{name}'")]
-    NoSuchName { name: String },
-    /// No collection has this id.
-    #[error("there is no collection with id {id}")]
-    NoSuchId { id: i64 },
-    /// The name is taken.
-    #[error("there is a collection '{name}' already")]
-    CollectionExists { name: String },
-    /// The file is a segment already.
-    #[error("{path} is segment {segment_id} of collection '{collection}' already")]
-    SegmentExists { path: PathBuf, segment_id: String, collection: String },
-    /// The metadata cannot be read or written.
-    #[error("the catalogue")]
-    Store(#[from] Error),
-    /// What is kept cannot be understood.
-    #[error("{key} in the metadata")]
-    Record { key: String, source: serde_json::Error },
+/// How a compared change ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Committed {
+    /// It was carried out.
+    Done,
+    /// It was not: a condition did not hold.
+    Refused,
+    /// A condition did not hold when it was sent again: the first time it may have been carried out.
+    Unsure,
 }
 
-impl From<CatalogueError> for Status {
-    fn from(error: CatalogueError) -> Self {
-        let code = match &error {
-            CatalogueError::Name { .. } | CatalogueError::Dimension { .. } | CatalogueError::Metric { .. } => {
-                Code::InvalidArgument
-            }
-            CatalogueError::NoSuchName { .. } | CatalogueError::NoSuchId { .. } => Code::NotFound,
-            CatalogueError::CollectionExists { .. } | CatalogueError::SegmentExists { .. } => Code::AlreadyExists,
-            CatalogueError::Store(source) => source.code(),
-            CatalogueError::Record { .. } => Code::DataLoss,
-        };
-        Self::new(code, plugin_api::error::chain(&error))
-    }
-}
-
-/// Refuses what no collection can be created from.
-pub(crate) fn check_new(name: &str, dimension: u32, metric: i32) -> Result<MetricType, CatalogueError> {
+/// Refuses what no collection can be called.
+pub(crate) fn check_name(name: &str) -> Result<(), CatalogueError> {
     let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
     let goes_on_well = name.chars().all(|each| each.is_ascii_alphanumeric() || each == '_');
     if !starts_well || !goes_on_well || name.len() > MAX_NAME {
         return Err(CatalogueError::Name { name: name.to_owned() });
     }
+    Ok(())
+}
+
+/// Refuses what no collection can be created from.
+pub(crate) fn check_new(name: &str, dimension: u32, metric: i32) -> Result<MetricType, CatalogueError> {
+    check_name(name)?;
     if !(1..=MAX_DIMENSION).contains(&dimension) {
         return Err(CatalogueError::Dimension { dimension });
     }
@@ -106,7 +82,17 @@ impl<S: Store> Catalogue<S> {
 
     /// Is there a collection of that name?
     pub(crate) async fn has(&self, name: &str) -> Result<bool, CatalogueError> {
+        check_name(name)?;
         Ok(self.store.get(&records::collection_name(name)).await?.is_some())
+    }
+
+    /// Refuses a name that is taken, and tells by whom. Another may take it right after.
+    pub(crate) async fn check_free(&self, name: &str) -> Result<(), CatalogueError> {
+        match self.by_name(name).await {
+            Ok(found) => Err(CatalogueError::CollectionExists { existing: Box::new(found.info) }),
+            Err(CatalogueError::NoSuchName { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Adds a collection, whose id and timestamp are new.
@@ -117,15 +103,29 @@ impl<S: Store> Catalogue<S> {
             .if_absent(&name_key)
             .put(name_key, id.to_string())
             .put(records::collection(id), encode(&CollectionRecord::from(info)));
-        if self.store.transact(transaction).await? {
-            Ok(())
-        } else {
-            Err(CatalogueError::CollectionExists { name: name.clone() })
+        for _ in 0..MAX_TRIES {
+            let committed = self.commit(transaction.clone()).await?;
+            if committed == Committed::Done {
+                return Ok(());
+            }
+            match self.by_name(name).await {
+                Ok(found) if found.info.collection_id == id => return Ok(()),
+                Ok(found) => return Err(CatalogueError::CollectionExists { existing: Box::new(found.info) }),
+                // It was there, and somebody else has dropped it: its id must not come again.
+                Err(CatalogueError::NoSuchName { .. }) if committed == Committed::Unsure => {
+                    return Err(CatalogueError::Dropped { name: name.clone(), id });
+                }
+                // Whoever had the name has dropped it.
+                Err(CatalogueError::NoSuchName { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
+        Err(CatalogueError::Contended { name: name.clone() })
     }
 
     /// The collection of that name.
     pub(crate) async fn by_name(&self, name: &str) -> Result<Found, CatalogueError> {
+        check_name(name)?;
         let missing = || CatalogueError::NoSuchName { name: name.to_owned() };
         let entry = self.store.get(&records::collection_name(name)).await?.ok_or_else(missing)?;
         let id = decode::<i64>(&entry)?;
@@ -136,6 +136,9 @@ impl<S: Store> Catalogue<S> {
 
     /// The collection of that id.
     pub(crate) async fn by_id(&self, id: i64) -> Result<Found, CatalogueError> {
+        if id < 1 {
+            return Err(CatalogueError::Id { id });
+        }
         let entry = self.store.get(&records::collection(id)).await?.ok_or(CatalogueError::NoSuchId { id })?;
         Ok(Found { info: decode::<CollectionRecord>(&entry)?.into(), revision: entry.mod_revision })
     }
@@ -149,59 +152,61 @@ impl<S: Store> Catalogue<S> {
         Ok(infos)
     }
 
-    /// Removes a collection, and then what it had; the answer is its id.
+    /// Removes a collection; the answer is its id. Nothing can be added to it from here on. That it was dropped is kept, for
+    /// whoever ends what is left of it: [`Self::dropped`].
     pub(crate) async fn drop_collection(&self, name: &str) -> Result<i64, CatalogueError> {
         let id = self.by_name(name).await?.info.collection_id;
         let name_key = records::collection_name(name);
-        let transaction =
-            Transaction::new().if_value(&name_key, id.to_string()).delete(name_key).delete(records::collection(id));
-        if !self.store.transact(transaction).await? {
-            return Err(CatalogueError::NoSuchName { name: name.to_owned() });
+        let transaction = Transaction::new()
+            .if_value(&name_key, id.to_string())
+            .delete(name_key)
+            .delete(records::collection(id))
+            .put(records::dropped(id), name.to_owned());
+        match self.commit(transaction).await? {
+            // It was there, and is no more.
+            Committed::Done | Committed::Unsure => Ok(id),
+            Committed::Refused => Err(CatalogueError::Dropped { name: name.to_owned(), id }),
         }
-        // From here it is gone, and nothing can be added to it. What a failure leaves behind, the next start sweeps up.
-        if let Err(error) = self.sweep(id).await {
-            let error = plugin_api::error::chain(&error);
-            tracing::warn!(collection = id, error, "the segments of a dropped collection are left in the metadata");
-        }
-        Ok(id)
     }
 
-    /// Removes the segments of collections that are gone.
-    pub(crate) async fn sweep_orphans(&self) -> Result<(), CatalogueError> {
-        let segments = self.store.range(records::SEGMENTS).await?;
-        let mut orphans: BTreeSet<_> =
-            segments.iter().filter_map(|entry| records::collection_of_segment(&entry.key)).collect();
-        // Read after the segments, so that the collection of each is seen if it is there.
-        for info in self.collections().await? {
-            orphans.remove(&info.collection_id);
-        }
-        for id in orphans {
-            self.sweep(id).await?;
+    /// The collections that were dropped and of which something may be left.
+    pub(crate) async fn dropped(&self) -> Result<Vec<i64>, CatalogueError> {
+        let entries = self.store.range(records::DROPPED).await?;
+        Ok(entries.iter().filter_map(|entry| records::collection_of_drop(&entry.key)).collect())
+    }
+
+    /// Removes the segments of a collection that was dropped.
+    pub(crate) async fn sweep(&self, collection_id: i64) -> Result<(), CatalogueError> {
+        for prefix in [records::files_of(collection_id), records::segments_of(collection_id)] {
+            for some in self.store.range(&prefix).await?.chunks(MAX_WRITES) {
+                let deletes = some.iter().fold(Transaction::new(), |deletes, entry| deletes.delete(&entry.key));
+                self.store.transact(deletes).await?;
+            }
         }
         Ok(())
     }
 
-    /// The files first: a segment is what tells of an orphan.
-    async fn sweep(&self, collection_id: i64) -> Result<(), CatalogueError> {
-        let mut entries = self.store.range(&records::files_of(collection_id)).await?;
-        entries.extend(self.store.range(&records::segments_of(collection_id)).await?);
-        for some in entries.chunks(MAX_WRITES) {
-            let deletes = some.iter().fold(Transaction::new(), |deletes, entry| deletes.delete(&entry.key));
-            self.store.transact(deletes).await?;
-        }
+    /// Nothing is left of a collection that was dropped.
+    pub(crate) async fn forget(&self, collection_id: i64) -> Result<(), CatalogueError> {
+        self.store.transact(Transaction::new().delete(records::dropped(collection_id))).await?;
         Ok(())
     }
 
     /// Refuses a file that is a segment of the collection already. `file` is its path with links resolved.
     pub(crate) async fn check_new_file(&self, collection: &Found, file: &Path) -> Result<(), CatalogueError> {
-        match self.store.get(&records::file(collection.info.collection_id, file)).await? {
+        match self.segment_of(collection.info.collection_id, file).await? {
             None => Ok(()),
-            Some(entry) => Err(CatalogueError::SegmentExists {
+            Some(segment_id) => Err(CatalogueError::SegmentExists {
                 path: file.to_owned(),
-                segment_id: String::from_utf8_lossy(&entry.value).into_owned(),
+                segment_id,
                 collection: collection.info.collection_name.clone(),
             }),
         }
+    }
+
+    async fn segment_of(&self, collection_id: i64, file: &Path) -> Result<Option<String>, CatalogueError> {
+        let entry = self.store.get(&records::file(collection_id, file)).await?;
+        Ok(entry.map(|entry| String::from_utf8_lossy(&entry.value).into_owned()))
     }
 
     /// Adds a segment, whose ids are new, to a collection that has not been dropped since it was found.
@@ -218,12 +223,16 @@ impl<S: Store> Catalogue<S> {
             .if_absent(&file_key)
             .put(file_key, info.segment_id.to_string())
             .put(records::segment(id, info.segment_id), encode(&SegmentRecord::from(info)));
-        if self.store.transact(transaction).await? {
+        let committed = self.commit(transaction).await?;
+        if committed == Committed::Done {
             return Ok(());
         }
         // A collection's record never changes: either the file has come, or the collection has gone.
+        if self.segment_of(id, file).await? == Some(info.segment_id.to_string()) {
+            return Ok(());
+        }
         self.check_new_file(collection, file).await?;
-        Err(CatalogueError::NoSuchName { name: collection.info.collection_name.clone() })
+        Err(CatalogueError::Dropped { name: collection.info.collection_name.clone(), id })
     }
 
     /// The segments of a collection, in the order of their ids.
@@ -236,6 +245,22 @@ impl<S: Store> Catalogue<S> {
         infos.sort_by_key(|info| info.segment_id);
         Ok(infos)
     }
+
+    /// Carries a change out whose conditions no longer hold once it is.
+    async fn commit(&self, transaction: Transaction) -> Result<Committed, CatalogueError> {
+        match self.store.transact(transaction.clone()).await {
+            Ok(true) => Ok(Committed::Done),
+            Ok(false) => Ok(Committed::Refused),
+            Err(lost) if lost.code() == Code::Unavailable && lost.reason().is_none() => {
+                match self.store.transact(transaction).await {
+                    Ok(true) => Ok(Committed::Done),
+                    Ok(false) => Ok(Committed::Unsure),
+                    Err(source) => Err(CatalogueError::Unknown { source }),
+                }
+            }
+            Err(source) => Err(source.into()),
+        }
+    }
 }
 
 fn encode(record: &impl Serialize) -> Vec<u8> {
@@ -247,115 +272,4 @@ fn decode<T: DeserializeOwned>(entry: &KeyValue) -> Result<T, CatalogueError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proto::store::{Fault, MemoryStore};
-
-    use super::*;
-
-    fn catalogue() -> (Arc<MemoryStore>, Catalogue<MemoryStore>) {
-        let store = Arc::new(MemoryStore::default());
-        (Arc::clone(&store), Catalogue::new(store))
-    }
-
-    fn info(collection_id: i64, name: &str) -> CollectionInfo {
-        CollectionInfo {
-            collection_id,
-            collection_name: name.to_owned(),
-            dimension: 4,
-            metric_type: MetricType::Cosine.into(),
-            created_timestamp: 1 << 20,
-        }
-    }
-
-    fn segment(segment_id: i64) -> SegmentInfo {
-        SegmentInfo { segment_id, collection_id: 9, path: "a.npy".to_owned(), num_rows: 3, first_id: 100 }
-    }
-
-    fn code<T>(result: Result<T, CatalogueError>) -> Code {
-        Status::from(result.err().unwrap()).code()
-    }
-
-    #[tokio::test]
-    async fn a_collection_is_there_from_its_creation_to_its_drop() {
-        let (store, catalogue) = catalogue();
-        for (id, name) in [(10, "ten"), (9, "nine")] {
-            catalogue.create(&info(id, name)).await.unwrap();
-        }
-        assert!(catalogue.has("nine").await.unwrap());
-        assert_eq!(catalogue.by_name("nine").await.unwrap().info, info(9, "nine"));
-        assert_eq!(catalogue.by_id(10).await.unwrap().info, info(10, "ten"));
-        assert_eq!(catalogue.collections().await.unwrap(), [info(9, "nine"), info(10, "ten")]);
-        assert_eq!(code(catalogue.create(&info(11, "ten")).await), Code::AlreadyExists);
-        assert_eq!(catalogue.drop_collection("ten").await.unwrap(), 10);
-        assert_eq!(catalogue.drop_collection("nine").await.unwrap(), 9);
-        assert!(!catalogue.has("nine").await.unwrap());
-        assert_eq!(code(catalogue.by_name("nine").await), Code::NotFound);
-        assert_eq!(code(catalogue.by_id(9).await), Code::NotFound);
-        assert_eq!(code(catalogue.drop_collection("nine").await), Code::NotFound);
-        assert_eq!(store.range("").await.unwrap(), []);
-    }
-
-    #[tokio::test]
-    async fn a_file_becomes_one_segment_of_a_collection() {
-        let (_, catalogue) = catalogue();
-        catalogue.create(&info(9, "nine")).await.unwrap();
-        let nine = catalogue.by_name("nine").await.unwrap();
-        let file = Path::new("/data/a.npy");
-        catalogue.add_segment(&nine, &segment(20), file).await.unwrap();
-        assert_eq!(code(catalogue.check_new_file(&nine, file).await), Code::AlreadyExists);
-        let again = Status::from(catalogue.add_segment(&nine, &segment(21), file).await.unwrap_err());
-        assert_eq!(again.message(), "/data/a.npy is segment 20 of collection 'nine' already");
-        catalogue.add_segment(&nine, &segment(3), Path::new("/data/b.npy")).await.unwrap();
-        assert_eq!(catalogue.segments(9).await.unwrap(), [segment(3), segment(20)]);
-        assert_eq!(code(catalogue.segments(8).await), Code::NotFound);
-    }
-
-    #[tokio::test]
-    async fn nothing_is_added_to_a_collection_that_was_dropped() {
-        let (store, catalogue) = catalogue();
-        catalogue.create(&info(9, "nine")).await.unwrap();
-        let nine = catalogue.by_name("nine").await.unwrap();
-        catalogue.drop_collection("nine").await.unwrap();
-        // One of the same name is another one.
-        catalogue.create(&info(10, "nine")).await.unwrap();
-        assert_eq!(code(catalogue.add_segment(&nine, &segment(20), Path::new("/a")).await), Code::NotFound);
-        assert_eq!(store.range("segment").await.unwrap(), []);
-    }
-
-    #[tokio::test]
-    async fn what_a_drop_left_behind_is_swept_up() {
-        let (store, catalogue) = catalogue();
-        for (id, name) in [(9, "nine"), (91, "other")] {
-            catalogue.create(&info(id, name)).await.unwrap();
-            let found = catalogue.by_id(id).await.unwrap();
-            for segment_id in 0..150 {
-                let info = SegmentInfo { collection_id: id, ..segment(segment_id) };
-                catalogue.add_segment(&found, &info, Path::new(&format!("/{segment_id}"))).await.unwrap();
-            }
-        }
-        // The first transaction drops it; the second, which would sweep, is lost.
-        store.fail_next([Fault::Lost]);
-        assert!(catalogue.drop_collection("nine").await.is_err());
-        let name = Transaction::new().delete(records::collection_name("nine")).delete(records::collection(9));
-        store.transact(name).await.unwrap();
-        assert_eq!(store.range("segment").await.unwrap().len(), 600);
-        catalogue.sweep_orphans().await.unwrap();
-        assert_eq!(store.range("segment").await.unwrap().len(), 300);
-        assert_eq!(catalogue.segments(91).await.unwrap().len(), 150);
-    }
-
-    #[test]
-    fn a_bad_collection_is_refused_with_what_is_wrong() {
-        let long = "x".repeat(MAX_NAME + 1);
-        for name in ["", "2x", "a b", "a/b", "é", long.as_str()] {
-            assert!(matches!(check_new(name, 4, 1), Err(CatalogueError::Name { .. })), "{name}");
-        }
-        for name in ["x", "_", "X_9", &long[1..]] {
-            assert_eq!(check_new(name, 4, 1).unwrap(), MetricType::L2);
-        }
-        assert!(matches!(check_new("x", 0, 1), Err(CatalogueError::Dimension { dimension: 0 })));
-        assert!(matches!(check_new("x", 32_769, 1), Err(CatalogueError::Dimension { .. })));
-        assert!(matches!(check_new("x", 4, 0), Err(CatalogueError::Metric { metric: 0 })));
-        assert!(matches!(check_new("x", 4, 4), Err(CatalogueError::Metric { metric: 4 })));
-    }
-}
+mod tests;

@@ -6,14 +6,17 @@
 //! | `collection-name/<name>` | its id; it claims the name |
 //! | `segment/<collection>/<id>` | the segment |
 //! | `segment-file/<collection>/<path>` | its id; it claims the file, by its path with links resolved |
+//! | `dropped/<id>` | the name of a collection that was dropped, until it is loaded no more and its segments are removed |
+//!
+//! A file is claimed by its path and not by its inode: an inode's number is used again for another file.
 
 use std::path::Path;
 
 /// Before the id of each collection.
 pub(crate) const COLLECTIONS: &str = "collection/";
 
-/// Before the collection and the id of each segment.
-pub(crate) const SEGMENTS: &str = "segment/";
+/// Before the id of each collection that was dropped.
+pub(crate) const DROPPED: &str = "dropped/";
 
 pub(crate) fn collection(id: i64) -> String {
     format!("{COLLECTIONS}{id}")
@@ -24,11 +27,11 @@ pub(crate) fn collection_name(name: &str) -> String {
 }
 
 pub(crate) fn segments_of(collection_id: i64) -> String {
-    format!("{SEGMENTS}{collection_id}/")
+    format!("segment/{collection_id}/")
 }
 
 pub(crate) fn segment(collection_id: i64, id: i64) -> String {
-    format!("{SEGMENTS}{collection_id}/{id}")
+    format!("segment/{collection_id}/{id}")
 }
 
 pub(crate) fn files_of(collection_id: i64) -> String {
@@ -39,7 +42,11 @@ pub(crate) fn file(collection_id: i64, path: &Path) -> String {
     format!("segment-file/{collection_id}/{}", path.display())
 }
 
-/// The collection that a key of a segment names.
-pub(crate) fn collection_of_segment(key: &str) -> Option<i64> {
-    key.strip_prefix(SEGMENTS)?.split_once('/')?.0.parse().ok()
+pub(crate) fn dropped(id: i64) -> String {
+    format!("{DROPPED}{id}")
+}
+
+/// The collection that the key of a drop names.
+pub(crate) fn collection_of_drop(key: &str) -> Option<i64> {
+    key.strip_prefix(DROPPED)?.parse().ok()
 }

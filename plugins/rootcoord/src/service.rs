@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use proto::files::{DataDirs, FileError, Header, VectorFile};
+use plugin_api::call::handed_on;
+use proto::files::{DataDirs, FileError, Header};
 use proto::rootcoord::v1::root_coord_server::RootCoord;
 use proto::rootcoord::v1::{
     AddSegmentRequest, AddSegmentResponse, AllocIdRequest, AllocIdResponse, AllocTimestampRequest,
@@ -16,17 +17,19 @@ use proto::store::Store;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::allocator::Allocator;
-use crate::catalogue::{Catalogue, CatalogueError, check_new};
+use crate::catalogue::{Catalogue, check_new};
+use crate::releases::{QueryCoord, Releases};
 
 /// The service.
-pub(crate) struct Service<S> {
+pub(crate) struct Service<S, Q> {
     pub(crate) allocator: Arc<Allocator<S>>,
     pub(crate) catalogue: Arc<Catalogue<S>>,
+    pub(crate) releases: Arc<Releases<S, Q>>,
     pub(crate) data_dirs: DataDirs,
 }
 
 #[async_trait]
-impl<S: Store> RootCoord for Service<S> {
+impl<S: Store, Q: QueryCoord> RootCoord for Service<S, Q> {
     async fn alloc_timestamp(
         &self,
         request: Request<AllocTimestampRequest>,
@@ -49,9 +52,7 @@ impl<S: Store> RootCoord for Service<S> {
         let CreateCollectionRequest { collection_name, dimension, metric_type } = request.into_inner();
         let metric = check_new(&collection_name, dimension, metric_type)?;
         // Asked first only to spare ids: two that create it at once are told apart by the transaction.
-        if self.catalogue.has(&collection_name).await? {
-            return Err(CatalogueError::CollectionExists { name: collection_name }.into());
-        }
+        self.catalogue.check_free(&collection_name).await?;
         let info = CollectionInfo {
             collection_id: self.allocator.ids(1).await?,
             collection_name,
@@ -70,9 +71,24 @@ impl<S: Store> RootCoord for Service<S> {
         request: Request<DropCollectionRequest>,
     ) -> Result<Response<DropCollectionResponse>, Status> {
         let name = request.into_inner().collection_name;
-        let collection_id = self.catalogue.drop_collection(&name).await?;
-        tracing::info!(collection = collection_id, name, "collection dropped");
-        Ok(Response::new(DropCollectionResponse { collection_id, released: false }))
+        let (catalogue, releases) = (Arc::clone(&self.catalogue), Arc::clone(&self.releases));
+        // A task of its own: whoever gives the call up in the midst of it has dropped the collection all the same, and what
+        // is left of it is to end.
+        let dropping = tokio::spawn(handed_on(async move {
+            let dropped = catalogue.drop_collection(&name).await;
+            if let Ok(collection) = &dropped {
+                tracing::info!(collection, name, "collection dropped");
+            }
+            let released = match &dropped {
+                Ok(id) => releases.released(*id).await,
+                Err(_) => false,
+            };
+            // Also after an error: it may have been dropped.
+            releases.wake();
+            dropped.map(|collection_id| DropCollectionResponse { collection_id, released })
+        }));
+        let dropped = dropping.await.map_err(|error| Status::internal(format!("dropping a collection: {error}")))?;
+        Ok(Response::new(dropped?))
     }
 
     async fn describe_collection(
@@ -109,13 +125,16 @@ impl<S: Store> RootCoord for Service<S> {
 
     async fn add_segment(&self, request: Request<AddSegmentRequest>) -> Result<Response<AddSegmentResponse>, Status> {
         let AddSegmentRequest { collection_name, path } = request.into_inner();
+        if path.is_empty() || path.contains('\0') {
+            let path = path.escape_default();
+            return Err(Status::invalid_argument(format!("path is '{path}': it has to name a file of vectors")));
+        }
         let collection = self.catalogue.by_name(&collection_name).await?;
         let dirs = self.data_dirs.clone();
         let named = path.clone();
         let look = move || -> Result<_, FileError> {
-            let file = dirs.resolve(Path::new(&named))?;
-            let header = VectorFile::open(&file)?.header();
-            Ok((file, header))
+            let file = dirs.open(Path::new(&named))?;
+            Ok((file.path().to_owned(), file.header()))
         };
         let looked = tokio::task::spawn_blocking(look).await;
         let (file, header) = looked.map_err(|error| Status::internal(format!("looking at {path}: {error}")))??;
@@ -150,105 +169,4 @@ impl<S: Store> RootCoord for Service<S> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proto::rootcoord::v1::MetricType;
-    use proto::store::MemoryStore;
-    use tonic::Code;
-
-    use super::*;
-    use crate::allocator::milliseconds;
-
-    fn service() -> (tempfile::TempDir, Service<MemoryStore>) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(MemoryStore::default());
-        let service = Service {
-            allocator: Arc::new(Allocator::new(Arc::clone(&store), milliseconds)),
-            catalogue: Arc::new(Catalogue::new(store)),
-            data_dirs: DataDirs::new(vec![dir.path().to_owned()]),
-        };
-        (dir, service)
-    }
-
-    /// Rows of two components each.
-    fn write_fvecs(dir: &tempfile::TempDir, name: &str, rows: usize) {
-        let row = [2_u32.to_le_bytes(), 1_f32.to_le_bytes(), 2_f32.to_le_bytes()].concat();
-        std::fs::write(dir.path().join(name), row.repeat(rows)).unwrap();
-    }
-
-    async fn create(service: &Service<MemoryStore>, name: &str) -> Result<CollectionInfo, Status> {
-        let request = CreateCollectionRequest {
-            collection_name: name.to_owned(),
-            dimension: 2,
-            metric_type: MetricType::Ip.into(),
-        };
-        let answer = service.create_collection(Request::new(request)).await?;
-        Ok(answer.into_inner().collection.unwrap())
-    }
-
-    async fn add(service: &Service<MemoryStore>, name: &str, path: &str) -> Result<SegmentInfo, Status> {
-        let request = AddSegmentRequest { collection_name: name.to_owned(), path: path.to_owned() };
-        Ok(service.add_segment(Request::new(request)).await?.into_inner().segment.unwrap())
-    }
-
-    #[tokio::test]
-    async fn the_rows_of_a_file_get_ids_of_their_own() {
-        let (dir, service) = service();
-        let collection = create(&service, "c").await.unwrap();
-        assert!(collection.created_timestamp >> 18 > 1_600_000_000_000);
-        write_fvecs(&dir, "a", 3);
-        write_fvecs(&dir, "b", 200_000);
-        let first = add(&service, "c", "a").await.unwrap();
-        let second = add(&service, "c", "b").await.unwrap();
-        assert_eq!((first.num_rows, second.num_rows), (3, 200_000));
-        let request = Request::new(AllocIdRequest { count: 1 });
-        let next = service.alloc_id(request).await.unwrap().into_inner().id;
-        let mut ranges = vec![
-            (collection.collection_id, 1),
-            (first.segment_id, 1),
-            (first.first_id, 3),
-            (second.segment_id, 1),
-            (second.first_id, 200_000),
-            (next, 1),
-        ];
-        ranges.sort_unstable();
-        assert!(ranges.windows(2).all(|pair| pair[0].0 + pair[0].1 <= pair[1].0), "{ranges:?}");
-    }
-
-    #[tokio::test]
-    async fn two_that_create_the_same_collection_at_once_get_one() {
-        let (_dir, service) = service();
-        let answers = tokio::join!(create(&service, "c"), create(&service, "c"), create(&service, "c"));
-        let codes = [answers.0, answers.1, answers.2].map(|answer| answer.err().map(|status| status.code()));
-        assert_eq!(codes.iter().filter(|code| code.is_none()).count(), 1);
-        assert_eq!(codes.iter().filter(|code| **code == Some(Code::AlreadyExists)).count(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_bad_segment_is_refused_and_leaves_nothing() {
-        let (dir, service) = service();
-        let collection = create(&service, "c").await.unwrap();
-        write_fvecs(&dir, "good", 3);
-        let other = [1_u32.to_le_bytes(), 1_f32.to_le_bytes()].concat();
-        std::fs::write(dir.path().join("other"), other).unwrap();
-        std::fs::write(dir.path().join("empty"), "").unwrap();
-        let cases = [
-            ("none", "good", Code::NotFound, "there is no collection 'none'"),
-            ("c", "missing", Code::NotFound, "missing: there is no such file"),
-            ("c", "/etc/hostname", Code::PermissionDenied, "in none of the data_dirs"),
-            ("c", "empty", Code::InvalidArgument, "found an empty file"),
-            ("c", "other", Code::InvalidArgument, "other: its dimension has to be 2, that of collection 'c', found 1"),
-        ];
-        for (name, path, code, text) in cases {
-            let error = add(&service, name, path).await.unwrap_err();
-            assert_eq!(error.code(), code, "{error}");
-            assert!(error.message().contains(text), "{error}");
-        }
-        let request = Request::new(ShowSegmentsRequest { collection_id: collection.collection_id });
-        assert!(service.show_segments(request).await.unwrap().into_inner().segments.is_empty());
-        add(&service, "c", "good").await.unwrap();
-        // The same file by another way.
-        let absolute = dir.path().join("good");
-        let again = add(&service, "c", absolute.to_str().unwrap()).await.unwrap_err();
-        assert_eq!(again.code(), Code::AlreadyExists, "{again}");
-    }
-}
+mod tests;

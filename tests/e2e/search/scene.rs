@@ -96,7 +96,7 @@ impl Scene {
         let mut request = Request::new(SearchRequest {
             collection_name: NAME.to_owned(),
             topk: u32::try_from(TOP).expect("a small number"),
-            packed_vectors: queries.packed(),
+            packed_vectors: queries.packed().into(),
             ..SearchRequest::default()
         });
         request.set_timeout(limit);

@@ -51,7 +51,7 @@ async fn a_search_is_one_trace_whose_parents_chain() {
     let scene = Scene::of(vec![Vectors::random(1, 100, DIMENSION), Vectors::random(2, 100, DIMENSION)]).await;
     let queries = Vectors::random(3, 1, DIMENSION);
     let request = || {
-        let packed_vectors = queries.packed();
+        let packed_vectors = queries.packed().into();
         let collection_name = NAME.to_owned();
         Request::new(SearchRequest { collection_name, topk: 1, packed_vectors, ..SearchRequest::default() })
     };

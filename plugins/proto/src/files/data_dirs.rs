@@ -1,9 +1,23 @@
 //! The folders that files of vectors may be read from.
+//!
+//! What is checked is the very file that is read, not its path: a path may lead elsewhere a moment later. So a file is
+//! opened first, in a way that reads nothing and wakes no pipe or device; then the kernel says where that file is, and only
+//! then is the same file opened for reading, through its descriptor.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::FileError;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, open, readlinkat};
+use rustix::io::Errno;
+
+use super::{FileError, VectorFile};
+
+/// `PATH_MAX`: the kernel takes no longer path.
+const MAX_PATH_BYTES: usize = 4096;
 
 /// The folders of `data_dirs`, in the configured order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,30 +29,52 @@ impl DataDirs {
         Self(dirs)
     }
 
-    /// Where a file is, with links resolved. A relative path is looked for in each folder, in order.
+    /// Opens a file of vectors and reads its header. A relative path is looked for in each folder, in order. Links are
+    /// followed; where they end is what counts. A hard link is a file like any other: who may make one in a data dir of a
+    /// file elsewhere is the kernel's to say (`fs.protected_hardlinks`).
     ///
     /// # Errors
     ///
-    /// [`FileError`] where no folder is configured, the file is in none of them, or a link leads out of them.
-    pub fn resolve(&self, path: &Path) -> Result<PathBuf, FileError> {
+    /// [`FileError`] where no folder is configured, the file is in none of them, a link leads out of them, or it cannot be
+    /// read or is no whole file of float32 vectors.
+    pub fn open(&self, path: &Path) -> Result<VectorFile, FileError> {
+        let (resolved, found) = self.find(path)?;
+        let unreadable = |source: io::Error| FileError::Read { path: resolved.clone(), source };
+        let kind = FileType::from_raw_mode(fstat(&found).map_err(|error| unreadable(error.into()))?.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(FileError::NotAFile { path: resolved, kind: name_of(kind) });
+        }
+        let file = File::open(of_descriptor(&found)).map_err(unreadable)?;
+        VectorFile::new(resolved, file)
+    }
+
+    /// The file of that path, not open for reading yet, and where it is with links resolved.
+    fn find(&self, path: &Path) -> Result<(PathBuf, OwnedFd), FileError> {
+        let bytes = path.as_os_str().len();
+        if bytes > MAX_PATH_BYTES {
+            return Err(FileError::PathTooLong { found: bytes, most: MAX_PATH_BYTES });
+        }
         if self.0.is_empty() {
             return Err(FileError::NoDataDirs { path: path.to_owned() });
         }
         // An absolute path stays as it is when it is joined.
         for candidate in self.0.iter().map(|dir| dir.join(path)) {
-            match candidate.canonicalize() {
-                Ok(resolved) => return self.check(path, resolved),
-                Err(source) if source.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(FileError::Read { path: candidate, source }),
+            match open(&candidate, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+                Ok(found) => return self.check(path, candidate, found),
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(error) => return Err(FileError::Read { path: candidate, source: error.into() }),
             }
         }
         Err(FileError::NotFound { path: path.to_owned(), searched: self.list() })
     }
 
-    fn check(&self, path: &Path, resolved: PathBuf) -> Result<PathBuf, FileError> {
+    fn check(&self, path: &Path, candidate: PathBuf, found: OwnedFd) -> Result<(PathBuf, OwnedFd), FileError> {
+        let resolved = readlinkat(CWD, of_descriptor(&found), Vec::new())
+            .map_err(|error| FileError::Read { path: candidate, source: error.into() })?;
+        let resolved = PathBuf::from(OsString::from_vec(resolved.into_bytes()));
         let holds = |dir: &PathBuf| dir.canonicalize().is_ok_and(|dir| resolved.starts_with(dir));
         if self.0.iter().any(holds) {
-            Ok(resolved)
+            Ok((resolved, found))
         } else {
             Err(FileError::Outside { path: path.to_owned(), resolved, allowed: self.list() })
         }
@@ -50,66 +86,20 @@ impl DataDirs {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::os::unix::fs::symlink;
+/// Leads to the very file of a descriptor, whatever its path leads to by now.
+fn of_descriptor(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
 
-    use tonic::Code;
-
-    use super::*;
-
-    /// `a/in`, `b/in`, `b/only` in two allowed folders, `out` beside them, and links.
-    fn folders() -> (tempfile::TempDir, DataDirs) {
-        let root = tempfile::tempdir().unwrap();
-        let at = |name: &str| root.path().join(name);
-        for dir in ["a", "b", "ab"] {
-            fs::create_dir(at(dir)).unwrap();
-        }
-        for file in ["a/in", "b/in", "b/only", "out", "ab/file"] {
-            fs::write(at(file), file).unwrap();
-        }
-        symlink(at("out"), at("a/leads_out")).unwrap();
-        symlink(at("b/only"), at("a/leads_in")).unwrap();
-        let dirs = DataDirs::new(vec![at("a"), at("b")]);
-        (root, dirs)
-    }
-
-    #[test]
-    fn a_file_is_found_in_the_first_folder_that_has_it() {
-        let (root, dirs) = folders();
-        let real = root.path().canonicalize().unwrap();
-        let cases = [("in", "a/in"), ("only", "b/only"), ("leads_in", "b/only"), ("../b/in", "b/in")];
-        for (path, found) in cases {
-            assert_eq!(dirs.resolve(Path::new(path)).unwrap(), real.join(found));
-        }
-        assert_eq!(dirs.resolve(&root.path().join("b/in")).unwrap(), real.join("b/in"));
-    }
-
-    #[test]
-    fn a_file_outside_is_refused_whatever_the_way_to_it() {
-        let (root, dirs) = folders();
-        let absolute = root.path().join("out");
-        // `ab` begins like `a`, which must not count.
-        let beside = root.path().join("ab/file");
-        for path in [Path::new("leads_out"), Path::new("../out"), &absolute, &beside] {
-            let error = dirs.resolve(path).unwrap_err();
-            assert_eq!(error.code(), Code::PermissionDenied, "{error}");
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_nowhere_is_named() {
-        let (_root, dirs) = folders();
-        let error = dirs.resolve(Path::new("none.npy")).unwrap_err();
-        assert_eq!(error.code(), Code::NotFound);
-        assert!(error.to_string().starts_with("none.npy: there is no such file"), "{error}");
-    }
-
-    #[test]
-    fn without_folders_the_key_is_named() {
-        let error = DataDirs::default().resolve(Path::new("/etc/passwd")).unwrap_err();
-        assert_eq!(error.code(), Code::FailedPrecondition);
-        assert!(error.to_string().contains("data_dirs"), "{error}");
+fn name_of(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Directory => "a folder",
+        FileType::Fifo => "a pipe",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "a device",
+        FileType::RegularFile | FileType::Symlink | FileType::Unknown => "of an unknown kind",
     }
 }
+
+#[cfg(test)]
+mod tests;

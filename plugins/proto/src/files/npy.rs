@@ -3,7 +3,8 @@
 
 use std::io::{self, Read};
 
-use super::{Header, HeaderError, Layout, Wrong, dimension};
+use super::error::{PartError, Wrong};
+use super::{Header, Layout, dimension};
 
 /// What the file begins with.
 pub(super) const MAGIC: [u8; 6] = *b"\x93NUMPY";
@@ -12,7 +13,7 @@ pub(super) const MAGIC: [u8; 6] = *b"\x93NUMPY";
 const MAX_HEADER_BYTES: u64 = 65_536;
 
 /// The header, from right after the magic string.
-pub(super) fn read_header(file: &mut impl Read, size: u64) -> Result<Header, HeaderError> {
+pub(super) fn read_header(file: &mut impl Read, size: u64) -> Result<Header, PartError> {
     let (text, data) = read_text(file)?;
     let descr = value_of(&text, "descr");
     if descr != Some("'<f4'") {
@@ -37,7 +38,7 @@ pub(super) fn read_header(file: &mut impl Read, size: u64) -> Result<Header, Hea
 }
 
 /// The dictionary, and where the data begins.
-fn read_text(file: &mut impl Read) -> Result<(String, u64), HeaderError> {
+fn read_text(file: &mut impl Read) -> Result<(String, u64), PartError> {
     let [major, _minor] = read_array(file)?;
     let (length, before) = match major {
         1 => (u64::from(u16::from_le_bytes(read_array(file)?)), 10),
@@ -53,13 +54,13 @@ fn read_text(file: &mut impl Read) -> Result<(String, u64), HeaderError> {
     Ok((String::from_utf8_lossy(&bytes).into_owned(), before + length))
 }
 
-fn read_array<const N: usize>(file: &mut impl Read) -> Result<[u8; N], HeaderError> {
+fn read_array<const N: usize>(file: &mut impl Read) -> Result<[u8; N], PartError> {
     let mut bytes = [0; N];
     file.read_exact(&mut bytes).map_err(ends_early)?;
     Ok(bytes)
 }
 
-fn ends_early(error: io::Error) -> HeaderError {
+fn ends_early(error: io::Error) -> PartError {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => Wrong::new("its header", "whole", "the end of the file").into(),
         _ => error.into(),

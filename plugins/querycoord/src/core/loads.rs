@@ -340,7 +340,7 @@ impl Core {
 }
 
 /// The refusal of what asks for a loaded collection.
-pub(crate) fn not_loaded(name: &str) -> Status {
+fn not_loaded(name: &str) -> Status {
     Status::not_found(format!("collection '{name}' is not loaded"))
 }
 

@@ -34,7 +34,11 @@ impl Core {
 
     fn serving_by(&self, id: i64, nodes: impl Fn(&Segment) -> Vec<i64>) -> Option<Serving> {
         let collection = self.collections.get(&id).filter(|collection| collection.replicas > 0)?;
-        let served = |segment: &Segment| Served { segment: segment.record.clone(), nodes: nodes(segment) };
+        let callable = |id: &&i64| self.nodes.get(id).is_some_and(|node| node.standing == Standing::Callable);
+        let served = |segment: &Segment| {
+            let nodes = nodes(segment);
+            Served { segment: segment.record.clone(), callable: nodes.iter().filter(callable).count(), nodes }
+        };
         Some(Serving {
             collection: collection.record.clone(),
             replica_number: collection.replicas,

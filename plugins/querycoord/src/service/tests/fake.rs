@@ -1,183 +1,152 @@
-//! RootCoord and nodes in memory: they hold what they are told to, answer with it, and fail where a test says so.
+//! The service over what a test says is loaded, and over nodes and a RootCoord in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use futures_util::stream::{BoxStream, unfold};
-use plugin_api::peers::Registration;
-use plugin_api::{Peer, PeerChange, PeerLink, PeerSession, Reason, Role, ServerId};
-use proto::querynode::v1::{LoadSegmentsRequest, SearchHit, SearchRequest, SearchResult};
-use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use proto::querynode::v1::{SearchHit, SearchRequest as NodeSearch, SearchResult};
+use proto::records::{CollectionRecord, SegmentRecord};
+use proto::rootcoord::v1::CollectionInfo;
 use tonic::{Status, async_trait};
 
-use crate::cluster::Cluster;
+use super::super::{Catalogue, Loaded, Service};
+use crate::search::{Holders, Nodes};
+use crate::serving::{Overview, Served, Serving};
 
-/// RootCoord and nodes. A segment's one vector has its id for an id and for a score.
+pub(super) const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The engine.
 #[derive(Default)]
-pub(super) struct Fake(Mutex<Content>);
+pub(super) struct Engine {
+    pub(super) serving: BTreeMap<i64, Arc<Serving>>,
+    /// Those that are loaded for the first time.
+    pub(super) loading: BTreeSet<i64>,
+    pub(super) overview: Overview,
+    /// What was asked of it.
+    pub(super) changes: Mutex<Vec<String>>,
+}
+
+/// RootCoord and the nodes.
+#[derive(Default)]
+pub(super) struct Others(Mutex<State>);
 
 #[derive(Default)]
-pub(super) struct Content {
-    /// RootCoord's collections; `None` while RootCoord cannot be asked.
-    pub(super) collections: Option<BTreeMap<String, (i64, Vec<SegmentInfo>)>>,
-    pub(super) held: BTreeMap<i64, BTreeSet<i64>>,
-    /// Nodes that refuse each call, and segments that no node can load, with this.
+pub(super) struct State {
+    /// RootCoord's collections; `None` while it hangs.
+    pub(super) collections: Option<BTreeMap<String, i64>>,
+    pub(super) held: BTreeMap<i64, Vec<i64>>,
     pub(super) failing: BTreeMap<i64, Status>,
-    pub(super) bad: BTreeMap<i64, Status>,
-    /// Nodes that are in the table and never answer a search, or a load.
+    /// Nodes that never answer.
     pub(super) hanging: BTreeSet<i64>,
-    pub(super) loading_for_ever: BTreeSet<i64>,
-    pub(super) dismissed: Vec<(i64, String)>,
-    watching: Vec<UnboundedSender<PeerChange>>,
+    pub(super) searches: usize,
 }
 
-impl Fake {
-    /// Changes it; whoever follows is told of nodes that come and go.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Content)) {
-        let mut content = self.0.lock().unwrap();
-        let before: BTreeSet<_> = content.held.keys().copied().collect();
-        change(&mut content);
-        let after: BTreeSet<_> = content.held.keys().copied().collect();
-        for id in before.difference(&after) {
-            let peer = Peer { session: PeerSession::Gone, ..peer(*id) };
-            let (reason, error) = (Reason::SessionGone, String::new());
-            content.tell(&PeerChange::Offline { peer, reason, error });
-        }
-        for id in after.difference(&before) {
-            content.tell(&PeerChange::Online(peer(*id)));
-        }
-    }
-
-    /// A node says that it will stop.
-    pub(super) fn stop(&self, id: i64) {
-        let peer = Peer { session: PeerSession::Stopping, ..peer(id) };
-        self.0.lock().unwrap().tell(&PeerChange::Stopping(peer));
-    }
-
-    pub(super) fn held(&self) -> BTreeMap<i64, Vec<i64>> {
-        let content = self.0.lock().unwrap();
-        content.held.iter().map(|(node, held)| (*node, held.iter().copied().collect())).collect()
-    }
-
-    pub(super) fn dismissed(&self) -> Vec<(i64, String)> {
-        self.0.lock().unwrap().dismissed.clone()
-    }
-
-    fn node<T>(&self, node: i64, answer: impl FnOnce(&mut BTreeSet<i64>) -> T) -> Result<T, Status> {
-        let mut content = self.0.lock().unwrap();
-        match (content.failing.get(&node).cloned(), content.held.get_mut(&node)) {
-            (Some(status), _) => Err(status),
-            (None, Some(held)) => Ok(answer(held)),
-            (None, None) => Err(Status::unavailable("SESSION_GONE")),
-        }
+/// The service with a collection `c` with id 5, of two dimensions, whose one segment 10 is on node 1. RootCoord has also `d`
+/// with id 6, which is not loaded, and `e` with id 7, which is being loaded.
+pub(super) fn service() -> Service<Engine, Others> {
+    let collection =
+        CollectionRecord { id: 5, name: "c".to_owned(), dimension: 2, metric: "L2".to_owned(), created: 1 };
+    let served = Served { segment: segment(10), nodes: vec![1], callable: 1 };
+    let serving = Serving { collection, replica_number: 1, segments: vec![served] };
+    let engine = Engine { serving: [(5, Arc::new(serving))].into(), loading: [7].into(), ..Engine::default() };
+    let others = Others::default();
+    let names = [("c", 5), ("d", 6), ("e", 7)];
+    others.state().collections = Some(names.map(|(name, id)| (name.to_owned(), id)).into());
+    Service {
+        cluster: Arc::new(others),
+        engine: Arc::new(engine),
+        search_timeout: SEARCH_TIMEOUT,
+        resolve_timeout: Duration::from_secs(1),
+        loads: Mutex::default(),
     }
 }
 
-impl Content {
-    fn tell(&self, change: &PeerChange) {
-        for watching in &self.watching {
-            // One that follows no more.
-            let _ = watching.send(change.clone());
-        }
-    }
+/// One of one row.
+pub(super) fn segment(id: i64) -> SegmentRecord {
+    SegmentRecord { id, collection: 5, path: format!("{id}.npy"), rows: 1, first_id: id }
 }
 
-fn peer(id: i64) -> Peer {
-    Peer {
-        role: Role::new("querynode").unwrap(),
-        server_id: ServerId(id),
-        address: format!("127.0.0.1:{id}"),
-        version: String::new(),
-        labels: BTreeMap::new(),
-        standby: false,
-        suspect: false,
-        session: PeerSession::Live,
-        link: PeerLink::Ready,
-        registration: Registration { create_revision: id, lease_id: id },
+impl Others {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    async fn answers(&self, node: i64) -> Result<(), Status> {
+        let hangs = self.state().hanging.contains(&node);
+        if hangs {
+            std::future::pending::<()>().await;
+        }
+        self.state().failing.get(&node).cloned().map_or(Ok(()), Err)
+    }
+
+    async fn describe(&self, is_meant: impl Fn(&str, i64) -> bool + Send) -> Option<CollectionInfo> {
+        let collections = self.state().collections.clone();
+        let Some(collections) = collections else { return std::future::pending().await };
+        let (collection_name, collection_id) = collections.into_iter().find(|(name, id)| is_meant(name, *id))?;
+        Some(CollectionInfo { collection_id, collection_name, ..CollectionInfo::default() })
     }
 }
 
 #[async_trait]
-impl Cluster for Fake {
-    async fn collection(&self, name: &str) -> Result<CollectionInfo, Status> {
-        let content = self.0.lock().unwrap();
-        let collections = content.collections.as_ref().ok_or_else(|| Status::unavailable("FENCED"))?;
-        let (id, _) =
-            collections.get(name).ok_or_else(|| Status::not_found(format!("there is no collection '{name}'")))?;
-        Ok(CollectionInfo {
-            collection_id: *id,
-            collection_name: name.to_owned(),
-            dimension: 1,
-            metric_type: MetricType::L2.into(),
-            created_timestamp: 1,
-        })
+impl Catalogue for Others {
+    async fn by_name(&self, name: &str) -> Result<CollectionInfo, Status> {
+        let found = self.describe(|of, _| of == name).await;
+        found.ok_or_else(|| Status::not_found(format!("there is no collection '{name}'")))
     }
 
-    async fn segments(&self, collection_id: i64) -> Result<Vec<SegmentInfo>, Status> {
-        let content = self.0.lock().unwrap();
-        let collections = content.collections.iter().flatten();
-        Ok(collections.filter(|(_, (id, _))| *id == collection_id).flat_map(|(_, (_, all))| all.clone()).collect())
+    async fn by_id(&self, id: i64) -> Result<CollectionInfo, Status> {
+        let found = self.describe(|_, of| of == id).await;
+        found.ok_or_else(|| Status::not_found(format!("there is no collection with id {id}")))
     }
+}
 
-    fn nodes(&self) -> Result<BTreeMap<i64, String>, Status> {
-        Ok(self.0.lock().unwrap().held.keys().map(|node| (*node, format!("127.0.0.1:{node}"))).collect())
-    }
-
-    async fn load(&self, node: i64, request: LoadSegmentsRequest) -> Result<(), Status> {
-        let ids: Vec<_> = request.segments.iter().map(|segment| segment.segment_id).collect();
-        let (hangs, bad) = {
-            let content = self.0.lock().unwrap();
-            (content.loading_for_ever.contains(&node), ids.iter().find_map(|id| content.bad.get(id).cloned()))
-        };
-        if hangs {
-            std::future::pending::<()>().await;
-        }
-        match bad {
-            Some(status) => Err(status),
-            None => self.node(node, |held| held.extend(ids)),
-        }
-    }
-
-    async fn release(&self, node: i64, segment_ids: Vec<i64>) -> Result<(), Status> {
-        self.node(node, |held| held.retain(|id| !segment_ids.contains(id)))
+#[async_trait]
+impl Nodes for Others {
+    async fn search(&self, node: i64, request: NodeSearch) -> Result<Vec<SearchResult>, Status> {
+        self.state().searches += 1;
+        self.answers(node).await?;
+        let hit = |id: &i64| SearchHit { id: *id, score: *id as f64 };
+        let hits = request.segment_ids.iter().map(hit).take(request.topk as usize).collect();
+        Ok(vec![SearchResult { hits }; request.packed_vectors.len() / 8])
     }
 
     async fn held(&self, node: i64) -> Result<Vec<i64>, Status> {
-        self.node(node, |held| held.iter().copied().collect())
+        self.answers(node).await?;
+        Ok(self.state().held.get(&node).cloned().unwrap_or_default())
+    }
+}
+
+impl Holders for Engine {
+    fn serving(&self, collection: i64) -> Option<Arc<Serving>> {
+        self.serving.get(&collection).cloned()
     }
 
-    async fn dismiss(&self, node: i64, reason: String) -> Result<(), Status> {
-        self.0.lock().unwrap().dismissed.push((node, reason));
+    fn not_held(&self, node: i64, segments: &[i64]) {
+        self.changes.lock().unwrap().push(format!("not held on {node}: {segments:?}"));
+    }
+}
+
+#[async_trait]
+impl Loaded for Engine {
+    async fn load(&self, name: &str, replica_number: u32) -> Result<Arc<Serving>, Status> {
+        self.changes.lock().unwrap().push(format!("load {name} {replica_number}"));
+        self.serving.get(&5).cloned().ok_or_else(|| Status::unavailable("no querynode can be called"))
+    }
+
+    async fn release(&self, id: i64, name: &str) -> Result<(), Status> {
+        self.changes.lock().unwrap().push(format!("release {id} {name}"));
         Ok(())
     }
 
-    fn peers(&self) -> BoxStream<'static, PeerChange> {
-        let (sender, receiver) = unbounded_channel();
-        let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.send(PeerChange::Table(content.held.keys().map(|id| peer(*id)).collect())).unwrap();
-        content.watching.push(sender);
-        let next = |mut changes: UnboundedReceiver<PeerChange>| async move { Some((changes.recv().await?, changes)) };
-        unfold(receiver, next).boxed()
+    fn overview(&self) -> Overview {
+        self.overview.clone()
     }
 
-    async fn fence_is(&self, fenced: bool) {
-        if fenced {
-            std::future::pending::<()>().await;
-        }
+    fn is_wanted(&self, id: i64) -> bool {
+        self.serving.contains_key(&id) || self.loading.contains(&id)
     }
 
-    async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status> {
-        if self.0.lock().unwrap().hanging.contains(&node) {
-            std::future::pending::<()>().await;
-        }
-        let queries = request.packed_vectors.len() / 4;
-        let missing = |held: &BTreeSet<i64>| request.segment_ids.iter().find(|id| !held.contains(id)).copied();
-        if let Some(id) = self.node(node, |held| missing(held))? {
-            return Err(Status::not_found(format!("segment {id} is not loaded on this node")));
-        }
-        let hits: Vec<_> = request.segment_ids.iter().map(|id| SearchHit { id: *id, score: *id as f64 }).collect();
-        Ok(vec![SearchResult { hits }; queries])
+    fn newest_named(&self, name: &str) -> Option<i64> {
+        self.serving.values().find(|serving| serving.collection.name == name).map(|serving| serving.collection.id)
     }
 }
