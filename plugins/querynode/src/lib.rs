@@ -1,8 +1,8 @@
 //! QueryNode: holds segments in memory and searches them.
 //!
 //! ```text
-//! service ── LoadSegments ──► catalogue (RootCoord, for what the call does not say)
-//!    │                    └─► reading (file → memory) ──► segments
+//! service ── LoadSegments ──► wanted ──► catalogue (RootCoord, for what the call does not say)
+//!    │                    └─► loads (turns, limit) ──► reading (file → memory) ──► segments
 //!    └────── Search ──► segments (choose) ──► searches (turns, threads) ──► scan ──► sieve, distance, nearest
 //! ```
 //!
@@ -10,6 +10,9 @@
 
 mod catalogue;
 mod distance;
+mod limit;
+mod load;
+mod loads;
 mod memory;
 mod nearest;
 mod reading;
@@ -19,21 +22,27 @@ mod segment;
 mod segments;
 mod service;
 mod sieve;
+mod wanted;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
+use bytesize::ByteSize;
 use plugin_api::{BoxError, Component, Context, Dependency, Descriptor, Role, Services, async_trait};
 use proto::querynode::v1::FILE_DESCRIPTOR_SET;
 use proto::querynode::v1::query_node_server::QueryNodeServer;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::catalogue::RootCoord;
 use crate::segments::Segments;
 use crate::service::Service;
+
+/// Far more than a QueryCoord has under way, and few enough to notice one that has lost count.
+const WAITING_LOADS: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
 
 /// The keys of `[component.querynode.config]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -49,12 +58,48 @@ pub struct QueryNodeConfig {
     /// How many searches may wait for a thread, first come, first served; more are refused with `RESOURCE_EXHAUSTED`, so
     /// that their callers turn elsewhere or come later. Each keeps its queries meanwhile, 64 MiB at most.
     pub waiting_searches: usize,
+    /// How much memory segments may take, as a text with a unit (`"8GiB"`, `"500MB"`) or a number of bytes. A load that
+    /// would take more is refused before anything is read. It counts 4 bytes for each component of each vector, up to 12
+    /// bytes more for each vector, and what is being loaded. By default three quarters of the machine's memory, or of the
+    /// limit of the cgroup (a container's, a systemd unit's) where that is less; of several nodes on one machine each needs
+    /// a limit of its own.
+    #[serde(deserialize_with = "byte_size")]
+    #[schemars(with = "Option<ByteText>")]
+    pub memory_limit: Option<ByteSize>,
+    /// How many loads may be under way at once, the one that reads and those that wait for their turn; more are refused
+    /// with `RESOURCE_EXHAUSTED`. A load that waits takes next to nothing but the memory that its segments will have.
+    pub waiting_loads: NonZeroUsize,
+}
+
+/// A number of bytes as the configuration's schema has it.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum ByteText {
+    /// With a unit.
+    Text(String),
+    /// Bytes.
+    Bytes(u64),
+}
+
+/// Reads a limit that is given: `0` would be a node that may hold nothing.
+fn byte_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<ByteSize>, D::Error> {
+    match ByteSize::deserialize(deserializer)? {
+        ByteSize(0) => Err(D::Error::custom("a node that may take no memory can load nothing; leave memory_limit out")),
+        limit => Ok(Some(limit)),
+    }
 }
 
 impl Default for QueryNodeConfig {
     fn default() -> Self {
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { data_dirs: Vec::new(), parallel_searches: cores, waiting_searches: 64 }
+        Self {
+            data_dirs: Vec::new(),
+            parallel_searches: cores,
+            waiting_searches: 64,
+            memory_limit: None,
+            waiting_loads: WAITING_LOADS,
+        }
     }
 }
 
@@ -83,7 +128,7 @@ impl Component for QueryNode {
 
     async fn start(&self, context: Context) -> Result<Services, BoxError> {
         let catalogue = RootCoord(context.client(&Role::new("rootcoord")?));
-        let service = Service::new(&self.config, Arc::clone(&self.segments), catalogue);
+        let service = Service::new(&self.config, Arc::clone(&self.segments), catalogue)?;
         let server = QueryNodeServer::new(service)
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
@@ -92,8 +137,35 @@ impl Component for QueryNode {
 
     /// QueryCoord moves the segments to other nodes meanwhile, and says where it cannot.
     async fn on_stopping(&self) {
+        self.segments.stop();
         self.segments.moved_away().await;
+    }
+
+    async fn stop(&self) {
+        self.segments.stop();
+        self.segments.clear();
     }
 }
 
 plugin_api::export!(QueryNode::new, schema = schemars::schema_for!(QueryNodeConfig));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(text: &str) -> Result<Option<u64>, String> {
+        let config = serde_json::from_str::<QueryNodeConfig>(&format!(r#"{{"memory_limit": {text}}}"#));
+        config.map(|config| config.memory_limit.map(|limit| limit.as_u64())).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_memory_limit_has_a_unit_or_is_in_bytes() {
+        for (text, bytes) in [(r#""8GiB""#, 8 << 30), (r#""1.5 MB""#, 1_500_000), ("4096", 4096), (r#""4096""#, 4096)] {
+            assert_eq!(limit(text), Ok(Some(bytes)), "{text}");
+        }
+        for text in ["0", r#""0GiB""#, "-1", r#""8 Gibs""#, r#""much""#, r#""""#, "true"] {
+            assert!(limit(text).is_err(), "{text}");
+        }
+        assert_eq!(QueryNodeConfig::default().memory_limit, None);
+    }
+}

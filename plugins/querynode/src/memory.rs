@@ -12,29 +12,39 @@ use memmap2::Mmap;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 
+use crate::limit::Share;
+
 /// What the kernel is to refuse of a memfd from its sealing on; another seal too.
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::WRITE).union(SealFlags::SEAL);
 
 /// Components of vectors, one after the other, that never change. Freed when it is dropped.
-pub(crate) struct Rows(Mmap);
+pub(crate) struct Rows {
+    mapping: Mmap,
+    /// Given back after the memory: fields are dropped in this order.
+    _share: Option<Share>,
+}
 
 /// A memfd that is being filled.
-pub(crate) struct Unsealed(File);
+pub(crate) struct Unsealed {
+    file: File,
+    share: Option<Share>,
+}
 
 impl Unsealed {
-    /// An empty one. The name is for people who look at `/proc/<pid>/maps`; it need not be unique.
+    /// An empty one, whose memory was taken of a limit. The name is for people who look at `/proc/<pid>/maps`; it need not
+    /// be unique.
     ///
     /// # Errors
     ///
     /// Where the process has too many open files, or there is no memory.
-    pub(crate) fn new(name: &str) -> io::Result<Self> {
+    pub(crate) fn new(name: &str, share: Option<Share>) -> io::Result<Self> {
         let flags = MemfdFlags::ALLOW_SEALING | MemfdFlags::CLOEXEC;
         let created = match memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
             // Before Linux 6.3, which has no way yet to say that nobody is to run what is in it.
             Err(Errno::INVAL) => memfd_create(name, flags),
             created => created,
         };
-        Ok(Self(File::from(created?)))
+        Ok(Self { file: File::from(created?), share })
     }
 
     /// Seals it, and maps it. Only the mapping is kept, so that a segment takes no file descriptor.
@@ -44,22 +54,22 @@ impl Unsealed {
     /// Where there is no room for the mapping, or what was written is no whole number of components.
     #[expect(unsafe_code, reason = "a mapping is only as safe as the file, and this one is sealed")]
     pub(crate) fn seal(self) -> io::Result<Rows> {
-        let bytes = self.0.metadata()?.len();
+        let bytes = self.file.metadata()?.len();
         if bytes == 0 || !bytes.is_multiple_of(size_of::<f32>() as u64) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{bytes} bytes are no float32 numbers")));
         }
-        fcntl_add_seals(&self.0, SEALS)?;
+        fcntl_add_seals(&self.file, SEALS)?;
         // SAFETY: the seals, which were added without an error, keep the memfd's bytes and its size as they are for as long
         // as it is mapped, whoever has a descriptor of it. It has no writable mapping: the seal would have been refused.
-        let mapping = unsafe { Mmap::map(&self.0)? };
-        Ok(Rows(mapping))
+        let mapping = unsafe { Mmap::map(&self.file)? };
+        Ok(Rows { mapping, _share: self.share })
     }
 }
 
 /// Takes the components' bytes, in this machine's order.
 impl Write for Unsealed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.file.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -75,7 +85,7 @@ impl Rows {
     /// As [`Unsealed::new`] and [`Unsealed::seal`].
     #[cfg(test)]
     pub(crate) fn from_slice(values: &[f32]) -> io::Result<Self> {
-        let mut unsealed = Unsealed::new("from_slice")?;
+        let mut unsealed = Unsealed::new("from_slice", None)?;
         unsealed.write_all(bytemuck::cast_slice(values))?;
         unsealed.seal()
     }
@@ -86,7 +96,7 @@ impl Deref for Rows {
 
     fn deref(&self) -> &[f32] {
         // A mapping begins at a page, and its size was checked.
-        bytemuck::cast_slice(&self.0)
+        bytemuck::cast_slice(&self.mapping)
     }
 }
 
@@ -106,9 +116,9 @@ mod tests {
 
     #[test]
     fn what_is_sealed_cannot_be_changed_by_anybody() {
-        let mut unsealed = Unsealed::new("sealed").unwrap();
+        let mut unsealed = Unsealed::new("sealed", None).unwrap();
         unsealed.write_all(bytemuck::cast_slice(&[1.0_f32; 4096])).unwrap();
-        let mut other = unsealed.0.try_clone().unwrap();
+        let mut other = unsealed.file.try_clone().unwrap();
         let again = rustix::fs::openat(rustix::fs::CWD, fd_path(&other), rustix::fs::OFlags::RDWR, 0.into()).unwrap();
         let rows = unsealed.seal().unwrap();
         for file in [&mut other, &mut File::from(again)] {
@@ -129,7 +139,7 @@ mod tests {
     #[test]
     fn what_is_no_whole_number_of_components_is_refused() {
         for bytes in [0, 3, 4097] {
-            let mut unsealed = Unsealed::new("odd").unwrap();
+            let mut unsealed = Unsealed::new("odd", None).unwrap();
             unsealed.write_all(&vec![0; bytes]).unwrap();
             assert!(unsealed.seal().is_err(), "{bytes}");
         }

@@ -10,15 +10,41 @@ use proto::files::{self, Blocks, DataDirs, FileError, VectorFile};
 use proto::rootcoord::v1::{CollectionInfo, SegmentInfo};
 use tonic::{Code, Status};
 
+use crate::limit::Share;
 use crate::memory::{Rows, Unsealed};
 use crate::segment::Segment;
+
+/// So many components are checked in one step, as many as are read in one.
+const CHECKED_AT_ONCE: usize = 1 << 18;
 
 /// A segment whose file is open, and fits what RootCoord says of it.
 pub(crate) struct Reading {
     info: SegmentInfo,
     path: PathBuf,
-    blocks: Blocks,
-    memory: Unsealed,
+    dimension: usize,
+    step: Step,
+}
+
+/// What comes after a step.
+pub(crate) enum Next {
+    /// Another one.
+    More(Reading),
+    /// All rows are in memory, and all of them are finite.
+    Done(Read),
+}
+
+/// A segment whose rows are in memory.
+pub(crate) struct Read {
+    info: SegmentInfo,
+    rows: Rows,
+}
+
+/// How far it is.
+enum Step {
+    /// Rows are read into memory.
+    Reads(Blocks, Unsealed),
+    /// Nobody can change them any more, and so many of their components are finite.
+    Checks(Rows, usize),
 }
 
 /// Why a segment cannot be loaded.
@@ -55,51 +81,85 @@ impl From<ReadingError> for Status {
 }
 
 impl Reading {
-    /// Opens the file of a segment of this collection, and compares its header with what is known of the segment.
-    pub(crate) fn begin(dirs: &DataDirs, collection: &CollectionInfo, info: SegmentInfo) -> Result<Self, ReadingError> {
+    /// Opens the file of a segment of this collection, into memory of this share.
+    pub(crate) fn begin(
+        dirs: &DataDirs,
+        collection: &CollectionInfo,
+        info: SegmentInfo,
+        share: Share,
+    ) -> Result<Self, ReadingError> {
+        // Opened anew, as a call may name more files than a process can have open: what it holds may be other rows by now,
+        // but never more of them than the share is for.
         let file = open(dirs, collection, &info)?;
-        let segment_id = info.segment_id;
         let path = file.path().to_owned();
-        match Unsealed::new(&format!("segment-{segment_id}")) {
-            Ok(memory) => Ok(Self { info, path, blocks: file.into_blocks(), memory }),
-            Err(source) => Err(ReadingError::Memory { segment_id, path, doing: "memfd_create", source }),
-        }
-    }
-
-    /// Reads one block; the answer is whether there may be more.
-    pub(crate) fn step(&mut self) -> Result<bool, ReadingError> {
-        let segment_id = self.info.segment_id;
-        let block = self.blocks.next_block().map_err(|source| ReadingError::File { segment_id, source })?;
-        let Some(block) = block else { return Ok(false) };
-        match self.memory.write_all(block) {
-            Ok(()) => Ok(true),
+        match Unsealed::new(&format!("segment-{}", info.segment_id), Some(share)) {
+            Ok(memory) => Ok(Self {
+                info,
+                path,
+                dimension: collection.dimension as usize,
+                step: Step::Reads(file.into_blocks(), memory),
+            }),
             Err(source) => {
-                Err(ReadingError::Memory { segment_id, path: self.path.clone(), doing: "writing to a memfd", source })
+                Err(ReadingError::Memory { segment_id: info.segment_id, path, doing: "memfd_create", source })
             }
         }
     }
 
-    /// Seals what was read, and checks it: from here on nobody can change it.
-    pub(crate) fn finish(self, collection: &CollectionInfo) -> Result<Segment, ReadingError> {
-        let Self { info, path, memory, .. } = self;
-        let segment_id = info.segment_id;
-        let rows = match memory.seal() {
-            Ok(rows) => rows,
-            Err(source) => return Err(ReadingError::Memory { segment_id, path, doing: "mapping a memfd", source }),
+    /// Reads or checks one block; the answer is whether there is more to do.
+    pub(crate) fn step(mut self) -> Result<Next, ReadingError> {
+        let segment_id = self.info.segment_id;
+        let no_memory = |path: &PathBuf, doing| {
+            let path = path.clone();
+            move |source| ReadingError::Memory { segment_id, path, doing, source }
         };
-        check(&info, collection, path, &rows)?;
-        Ok(Segment::new(info, collection, rows))
+        self.step = match self.step {
+            Step::Reads(mut blocks, mut memory) => {
+                let block = blocks.next_block().map_err(|source| ReadingError::File { segment_id, source })?;
+                if let Some(block) = block {
+                    memory.write_all(block).map_err(no_memory(&self.path, "writing to its memfd"))?;
+                    Step::Reads(blocks, memory)
+                } else {
+                    Step::Checks(memory.seal().map_err(no_memory(&self.path, "mapping its memfd"))?, 0)
+                }
+            }
+            Step::Checks(rows, checked) => {
+                let rest = &rows[checked..];
+                let block = &rest[..rest.len().min(CHECKED_AT_ONCE)];
+                if block.is_empty() {
+                    return Ok(Next::Done(Read { info: self.info, rows }));
+                }
+                if let Some(at) = block.iter().position(|component| !component.is_finite()) {
+                    let (at, dimension) = (checked + at, self.dimension);
+                    let (row, component) = (at / dimension, at % dimension);
+                    return Err(ReadingError::NotFinite {
+                        segment_id,
+                        path: self.path,
+                        row,
+                        component,
+                        found: rows[at],
+                    });
+                }
+                let checked = checked + block.len();
+                Step::Checks(rows, checked)
+            }
+        };
+        Ok(Next::More(self))
     }
 }
 
-/// Reads a segment from its file, from beginning to end.
-pub(crate) fn read(dirs: &DataDirs, collection: &CollectionInfo, info: SegmentInfo) -> Result<Segment, ReadingError> {
-    let mut reading = Reading::begin(dirs, collection, info)?;
-    while reading.step()? {}
-    reading.finish(collection)
+impl Read {
+    /// Computes what searches need beside the rows.
+    pub(crate) fn into_segment(self, collection: &CollectionInfo) -> Segment {
+        Segment::new(self.info, collection, self.rows)
+    }
 }
 
-fn open(dirs: &DataDirs, collection: &CollectionInfo, info: &SegmentInfo) -> Result<VectorFile, ReadingError> {
+/// Opens the file of a segment of this collection, and compares its header with what is known of the segment.
+pub(crate) fn open(
+    dirs: &DataDirs,
+    collection: &CollectionInfo,
+    info: &SegmentInfo,
+) -> Result<VectorFile, ReadingError> {
     let segment_id = info.segment_id;
     if i64::try_from(info.num_rows).ok().and_then(|rows| info.first_id.checked_add(rows)).is_none() {
         return Err(ReadingError::Ids { segment_id, first_id: info.first_id, num_rows: info.num_rows });
@@ -117,18 +177,4 @@ fn open(dirs: &DataDirs, collection: &CollectionInfo, info: &SegmentInfo) -> Res
         }
     }
     Ok(file)
-}
-
-fn check(info: &SegmentInfo, collection: &CollectionInfo, path: PathBuf, rows: &Rows) -> Result<(), ReadingError> {
-    let dimension = collection.dimension as usize;
-    match rows.iter().position(|value| !value.is_finite()) {
-        None => Ok(()),
-        Some(at) => Err(ReadingError::NotFinite {
-            segment_id: info.segment_id,
-            path,
-            row: at / dimension,
-            component: at % dimension,
-            found: rows[at],
-        }),
-    }
 }

@@ -27,6 +27,18 @@ pub(crate) struct Norms {
     pub(crate) weights: Vec<f32>,
 }
 
+/// The most that a segment takes beside its components, in bytes for each row.
+const BYTES_BESIDE_ROW: u64 = 12;
+
+/// The most memory that a segment takes, in bytes: what is counted before it is loaded.
+pub(crate) fn memory_bytes(rows: u64, dimension: u32) -> u64 {
+    /// Memory is had by pages.
+    const PAGE: u64 = 4096;
+    let components = rows.saturating_mul(u64::from(dimension)).saturating_mul(size_of::<f32>() as u64);
+    let pages = components.checked_next_multiple_of(PAGE).unwrap_or(u64::MAX);
+    pages.saturating_add(rows.saturating_mul(BYTES_BESIDE_ROW))
+}
+
 impl Segment {
     /// A segment of this collection; `info` tells how many rows there are, and `values` has them.
     pub(crate) fn new(info: SegmentInfo, collection: &CollectionInfo, values: Rows) -> Self {

@@ -1,26 +1,54 @@
-//! The segments that this node holds, by id: the only state of a QueryNode.
+//! The segments that this node holds, by id, and the loads that are under way: the only state of a QueryNode.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use proto::rootcoord::v1::SegmentInfo;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
+use crate::load::{Ending, Load};
 use crate::segment::Segment;
+use crate::wanted::describe;
 
 /// The segments, behind a lock that is never held over an `await` or a search: a search takes its own `Arc`s.
-#[derive(Default)]
 pub(crate) struct Segments {
-    held: RwLock<BTreeMap<i64, Arc<Segment>>>,
-    /// What the end of a node's wait depends on has changed; a permit is kept where nobody waits.
-    changed: Notify,
-    dismissed: AtomicBool,
+    state: RwLock<State>,
+    /// What waits depend on has changed: a load has ended, segments were released, the node stops or may.
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    held: BTreeMap<i64, Arc<Segment>>,
+    /// By a number of their own.
+    loads: BTreeMap<u64, UnderWay>,
+    next_load: u64,
+    phase: Phase,
+}
+
+/// A load that is under way.
+struct UnderWay {
+    segment_ids: BTreeSet<i64>,
+    /// It reads, and others that want one of its segments wait for it; one that is not claimed waits itself.
+    claimed: bool,
+    ending: Ending,
+}
+
+/// How far the node is on its way out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// Not at all.
+    #[default]
+    Serving,
+    /// It waits until all segments have been moved elsewhere. It takes no more.
+    Stopping,
+    /// What is left cannot be moved.
+    Dismissed,
 }
 
 /// Why segments cannot be had.
-#[derive(Debug, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SegmentsError {
     /// One is not here.
     #[error("segment {segment_id} is not loaded on this node")]
@@ -32,8 +60,17 @@ pub(crate) enum SegmentsError {
     #[error("segment {segment_id} is of collection {found}, not of {expected}")]
     OtherCollection { segment_id: i64, expected: i64, found: i64 },
     /// It is here under the same id, and is another one.
-    #[error("segment {segment_id} is loaded already, from {found} and not from {expected}: release it first")]
+    #[error("segment {segment_id} is loaded already, and is {found}, not {expected}: release it first")]
     Differs { segment_id: i64, expected: String, found: String },
+    /// Somebody did not want it any more.
+    #[error("segment {segment_id} was released while it was being loaded; nothing of this call is kept")]
+    Released { segment_id: i64 },
+    /// The node takes no more.
+    #[error("this node is stopping and takes no more segments: load them on another")]
+    Stopping,
+    /// Nothing is to be done about a node that stays.
+    #[error("this node is not stopping, so there is nothing that it waits for; nothing has changed")]
+    NotStopping,
 }
 
 impl From<SegmentsError> for Status {
@@ -41,62 +78,187 @@ impl From<SegmentsError> for Status {
         let code = match error {
             SegmentsError::NotLoaded { .. } | SegmentsError::NoneLoaded { .. } => Code::NotFound,
             SegmentsError::OtherCollection { .. } => Code::InvalidArgument,
-            SegmentsError::Differs { .. } => Code::FailedPrecondition,
+            SegmentsError::Differs { .. } | SegmentsError::NotStopping => Code::FailedPrecondition,
+            SegmentsError::Released { .. } => Code::Aborted,
+            SegmentsError::Stopping => Code::Unavailable,
         };
         Self::new(code, error.to_string())
     }
 }
 
+impl Default for Segments {
+    fn default() -> Self {
+        Self { state: RwLock::default(), changed: watch::Sender::new(()) }
+    }
+}
+
 impl Segments {
-    /// Those of these that are not loaded yet.
-    pub(crate) fn missing(&self, wanted: Vec<SegmentInfo>) -> Result<Vec<SegmentInfo>, SegmentsError> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        for info in &wanted {
-            if let Some(segment) = held.get(&info.segment_id)
+    /// Begins a load of these segments, which keeps their ids to itself until it is dropped. Where others load one of them
+    /// it waits for their end; `None` where all are held.
+    ///
+    /// # Errors
+    ///
+    /// [`SegmentsError`] where one is held and is another, one is released meanwhile, or the node is stopping.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing has begun where it is dropped.
+    pub(crate) async fn begin(self: &Arc<Self>, wanted: Vec<SegmentInfo>) -> Result<Option<Load>, SegmentsError> {
+        let mut changed = self.changed.subscribe();
+        let mut load = self.enqueue(wanted);
+        loop {
+            changed.borrow_and_update();
+            match self.claim(&mut load)? {
+                Claimed::All => return Ok(Some(load)),
+                Claimed::NothingToDo => return Ok(None),
+                Claimed::NotYet => {}
+            }
+            // The sender is this very struct's.
+            let _ = changed.changed().await;
+        }
+    }
+
+    fn enqueue(self: &Arc<Self>, wanted: Vec<SegmentInfo>) -> Load {
+        let mut state = self.write();
+        let number = state.next_load;
+        state.next_load += 1;
+        let segment_ids = wanted.iter().map(|info| info.segment_id).collect();
+        let ending = Ending::default();
+        state.loads.insert(number, UnderWay { segment_ids, claimed: false, ending: ending.clone() });
+        Load::new(Arc::clone(self), number, wanted, ending)
+    }
+
+    /// Leaves to the load what is not held, if nobody else loads any of it.
+    fn claim(&self, load: &mut Load) -> Result<Claimed, SegmentsError> {
+        load.ending.check()?;
+        let mut state = self.write();
+        for info in &load.infos {
+            if let Some(segment) = state.held.get(&info.segment_id)
                 && segment.info != *info
             {
-                let describe =
-                    |info: &SegmentInfo| format!("{} ({} rows from {})", info.path, info.num_rows, info.first_id);
                 let (expected, found) = (describe(info), describe(&segment.info));
                 return Err(SegmentsError::Differs { segment_id: info.segment_id, expected, found });
             }
         }
-        Ok(wanted.into_iter().filter(|info| !held.contains_key(&info.segment_id)).collect())
+        let missing: BTreeSet<i64> =
+            load.infos.iter().map(|info| info.segment_id).filter(|id| !state.held.contains_key(id)).collect();
+        if missing.is_empty() {
+            return Ok(Claimed::NothingToDo);
+        }
+        if state.phase != Phase::Serving {
+            return Err(SegmentsError::Stopping);
+        }
+        let busy = |other: &UnderWay| other.claimed && !other.segment_ids.is_disjoint(&missing);
+        if state.loads.values().any(busy) {
+            return Ok(Claimed::NotYet);
+        }
+        load.infos.retain(|info| missing.contains(&info.segment_id));
+        if let Some(under_way) = state.loads.get_mut(&load.number) {
+            under_way.claimed = true;
+            under_way.segment_ids = missing;
+        }
+        Ok(Claimed::All)
     }
 
-    /// Adds all of these at once.
-    pub(crate) fn insert(&self, loaded: Vec<Segment>) {
-        let loaded = loaded.into_iter().map(|segment| (segment.info.segment_id, Arc::new(segment)));
-        self.held.write().unwrap_or_else(PoisonError::into_inner).extend(loaded);
+    /// Adds all of these at once, unless the load was ended meanwhile.
+    pub(crate) fn insert(&self, ending: &Ending, loaded: Vec<Segment>) -> Result<(), SegmentsError> {
+        let mut state = self.write();
+        // Under the lock: whoever ends a load has it too, and so can say that nothing of it comes later.
+        ending.check()?;
+        state.held.extend(loaded.into_iter().map(|segment| (segment.info.segment_id, Arc::new(segment))));
+        Ok(())
     }
 
-    /// Removes these; the answer is how many were there. A search that runs on one keeps it until it ends.
+    /// Returns the reason when a load has been ended.
+    pub(crate) async fn ended(&self, ending: &Ending) -> SegmentsError {
+        let mut changed = self.changed.subscribe();
+        loop {
+            if let Err(reason) = ending.check() {
+                return reason;
+            }
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// The load is not under way any more.
+    pub(crate) fn forget(&self, number: u64) {
+        self.write().loads.remove(&number);
+        self.changed.send_replace(());
+    }
+
+    /// Removes these; the answer is how many were there. A search that runs on one keeps it until it ends. A load of one
+    /// that is under way ends, and nothing of it is kept.
     pub(crate) fn release(&self, segment_ids: &[i64]) -> usize {
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        let released = segment_ids.iter().filter(|id| held.remove(id).is_some()).count();
-        drop(held);
-        self.changed.notify_one();
-        released
+        let mut state = self.write();
+        for load in state.loads.values() {
+            if let Some(id) = segment_ids.iter().find(|id| load.segment_ids.contains(id)) {
+                load.ending.set(SegmentsError::Released { segment_id: *id });
+            }
+        }
+        let released: Vec<_> = segment_ids.iter().filter_map(|id| state.held.remove(id)).collect();
+        drop(state);
+        self.changed.send_replace(());
+        // The memory goes here, without the lock.
+        released.len()
     }
 
-    /// QueryCoord has moved away what can be moved.
-    pub(crate) fn dismiss(&self) {
-        self.dismissed.store(true, Ordering::Release);
-        self.changed.notify_one();
+    /// From here on no more segments are taken; loads that are under way end.
+    pub(crate) fn stop(&self) {
+        let mut state = self.write();
+        if state.phase == Phase::Serving {
+            state.phase = Phase::Stopping;
+        }
+        for load in state.loads.values() {
+            load.ending.set(SegmentsError::Stopping);
+        }
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// Lets all segments go.
+    pub(crate) fn clear(&self) {
+        let held = std::mem::take(&mut self.write().held);
+        self.changed.send_replace(());
+        drop(held);
+    }
+
+    /// A node that is stopping need not wait any longer.
+    ///
+    /// # Errors
+    ///
+    /// Where it is not stopping: nothing has changed.
+    pub(crate) fn dismiss(&self) -> Result<(), SegmentsError> {
+        let mut state = self.write();
+        if state.phase == Phase::Serving {
+            return Err(SegmentsError::NotStopping);
+        }
+        state.phase = Phase::Dismissed;
+        drop(state);
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// Returns when the node is stopping.
+    pub(crate) async fn stopping(&self) {
+        self.wait_until(|state| state.phase != Phase::Serving).await;
     }
 
     /// Returns when all segments have been moved elsewhere, or will not be.
     pub(crate) async fn moved_away(&self) {
-        while !self.list(None).is_empty() && !self.dismissed.load(Ordering::Acquire) {
-            self.changed.notified().await;
+        self.wait_until(|state| state.phase == Phase::Dismissed || state.held.is_empty()).await;
+    }
+
+    async fn wait_until(&self, holds: impl Fn(&State) -> bool) {
+        let mut changed = self.changed.subscribe();
+        while !holds(&self.read()) {
+            let _ = changed.changed().await;
         }
     }
 
     /// All segments, of one collection where one is named, in the order of their ids.
     pub(crate) fn list(&self, collection_id: Option<i64>) -> Vec<Arc<Segment>> {
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
         let of_collection = |segment: &&Arc<Segment>| collection_id.is_none_or(|id| segment.info.collection_id == id);
-        held.values().filter(of_collection).cloned().collect()
+        self.read().held.values().filter(of_collection).cloned().collect()
     }
 
     /// These segments, each once and all there; for none all of the collection, at least one.
@@ -105,10 +267,10 @@ impl Segments {
             let all = self.list(Some(collection_id));
             return if all.is_empty() { Err(SegmentsError::NoneLoaded { collection_id }) } else { Ok(all) };
         }
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
+        let state = self.read();
         let mut chosen = BTreeMap::new();
         for segment_id in segment_ids.iter().copied() {
-            let segment = held.get(&segment_id).ok_or(SegmentsError::NotLoaded { segment_id })?;
+            let segment = state.held.get(&segment_id).ok_or(SegmentsError::NotLoaded { segment_id })?;
             let found = segment.info.collection_id;
             if found != collection_id {
                 return Err(SegmentsError::OtherCollection { segment_id, expected: collection_id, found });
@@ -117,4 +279,22 @@ impl Segments {
         }
         Ok(chosen.into_values().collect())
     }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a try to begin.
+enum Claimed {
+    /// What is missing is the load's own now.
+    All,
+    /// Nothing is missing.
+    NothingToDo,
+    /// Others are at it.
+    NotYet,
 }

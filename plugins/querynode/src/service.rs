@@ -1,89 +1,56 @@
 //! The gRPC service: checks what it is asked, and hands what computes or reads files to blocking threads.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use plugin_api::Call;
-use proto::batch::{Batch, MAX_DIMENSION};
+use proto::batch::Batch;
 use proto::files::DataDirs;
 use proto::querynode::v1::query_node_server::QueryNode;
 use proto::querynode::v1::{
     DismissRequest, DismissResponse, GetSegmentInfoRequest, GetSegmentInfoResponse, LoadSegmentsRequest,
     LoadSegmentsResponse, ReleaseSegmentsRequest, ReleaseSegmentsResponse, SearchRequest, SearchResponse,
 };
-use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
-use tokio::sync::Semaphore;
-use tokio::task;
+use proto::rootcoord::v1::SegmentInfo;
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::QueryNodeConfig;
 use crate::catalogue::Catalogue;
-use crate::reading::{self, ReadingError};
+use crate::limit::MemoryLimit;
+use crate::loads::Loads;
 use crate::scan::Scan;
 use crate::searches::Searches;
 use crate::segments::Segments;
+use crate::wanted::Wanted;
+
+/// How long a stop may take from its mark in etcd, which peers see, to the component's own `on_stopping`: the host marks all
+/// its components before it asks the first.
+const STOP_COMES_WITHIN: Duration = Duration::from_secs(2);
 
 /// The service over what the node holds.
 pub(crate) struct Service<C> {
     catalogue: C,
-    data_dirs: Arc<DataDirs>,
     segments: Arc<Segments>,
+    loads: Loads,
     searches: Searches,
-    /// One load at a time: two that read from one disk are not faster, and take the memory of both.
-    loads: Arc<Semaphore>,
 }
 
 impl<C: Catalogue> Service<C> {
-    pub(crate) fn new(config: &QueryNodeConfig, segments: Arc<Segments>, catalogue: C) -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// Where no `memory_limit` is configured, and the system does not tell how much memory there is.
+    pub(crate) fn new(config: &QueryNodeConfig, segments: Arc<Segments>, catalogue: C) -> Result<Self, sysinfo::Error> {
+        let data_dirs = DataDirs::new(config.data_dirs.clone());
+        let memory = MemoryLimit::new(config.memory_limit)?;
+        tracing::info!(memory_limit = %ByteSize(memory.limit()), configured = config.memory_limit.is_some(),
+            "so much memory may segments take");
+        Ok(Self {
             catalogue,
-            data_dirs: Arc::new(DataDirs::new(config.data_dirs.clone())),
+            loads: Loads::new(data_dirs, Arc::clone(&segments), memory, config.waiting_loads.get()),
             segments,
             searches: Searches::new(config.parallel_searches, config.waiting_searches),
-            loads: Arc::new(Semaphore::new(1)),
-        }
-    }
-
-    /// The collection of a load, as the call says it or else RootCoord.
-    async fn collection(&self, request: &LoadSegmentsRequest) -> Result<CollectionInfo, Status> {
-        let collection = match &request.collection {
-            Some(collection) => collection.clone(),
-            None => self.catalogue.collection(request.collection_id).await?,
-        };
-        let id = collection.collection_id;
-        if request.collection_id != 0 && request.collection_id != id {
-            let text = format!("collection_id is {}, and the collection's own is {id}", request.collection_id);
-            return Err(Status::invalid_argument(text));
-        }
-        if !(1..=MAX_DIMENSION).contains(&collection.dimension) {
-            let text =
-                format!("collection {id}: dimension is {}, has to be 1 to {MAX_DIMENSION}", collection.dimension);
-            return Err(Status::invalid_argument(text));
-        }
-        if collection.metric_type() == MetricType::MetricUnspecified {
-            let text =
-                format!("collection {id}: metric_type is {}, has to be L2, IP or COSINE", collection.metric_type);
-            return Err(Status::invalid_argument(text));
-        }
-        Ok(collection)
-    }
-
-    /// The segments of a load, those without a path as RootCoord has them.
-    async fn particulars(&self, collection_id: i64, wanted: Vec<SegmentInfo>) -> Result<Vec<SegmentInfo>, Status> {
-        let mut known = HashMap::new();
-        if wanted.iter().any(|info| info.path.is_empty()) {
-            let all = self.catalogue.segments(collection_id).await?;
-            known.extend(all.into_iter().map(|info| (info.segment_id, info)));
-        }
-        let complete = |info: SegmentInfo| {
-            let segment_id = info.segment_id;
-            let info = if info.path.is_empty() { known.remove(&segment_id) } else { Some(info) };
-            match info {
-                Some(info) if info.collection_id == collection_id => Ok(info),
-                _ => Err(Status::not_found(format!("collection {collection_id} has no segment {segment_id}"))),
-            }
-        };
-        wanted.into_iter().map(complete).collect()
+        })
     }
 }
 
@@ -93,34 +60,17 @@ impl<C: Catalogue> QueryNode for Service<C> {
         &self,
         request: Request<LoadSegmentsRequest>,
     ) -> Result<Response<LoadSegmentsResponse>, Status> {
-        let request = request.into_inner();
-        let collection = self.collection(&request).await?;
-        let mut wanted = request.segments;
-        wanted.sort_by_key(|info| info.segment_id);
-        wanted.dedup_by_key(|info| info.segment_id);
-        if wanted.is_empty() {
-            return Err(Status::invalid_argument("segments is empty"));
+        let wanted = Wanted::of(request.into_inner(), &self.catalogue).await?;
+        let begun = Instant::now();
+        let loaded = self.loads.load(wanted).await?;
+        for SegmentInfo { segment_id, collection_id, path, num_rows, .. } in &loaded {
+            tracing::info!(segment = segment_id, collection = collection_id, %path, rows = num_rows, "segment loaded");
         }
-        let wanted = self.particulars(collection.collection_id, wanted).await?;
-        let permit = Arc::clone(&self.loads).acquire_owned().await.map_err(closed)?;
-        let missing = self.segments.missing(wanted)?;
-        let dirs = Arc::clone(&self.data_dirs);
-        let read = move || {
-            let load = |info| reading::read(&dirs, &collection, info);
-            let loaded = missing.into_iter().map(load).collect::<Result<Vec<_>, ReadingError>>();
-            // Kept until here, so that a caller that has gone does not let a second load begin beside this one.
-            drop(permit);
-            loaded
-        };
-        let loaded = task::spawn_blocking(read).await.map_err(failed)??;
-        let newly_loaded = loaded.len() as u32;
-        for segment in &loaded {
-            let info = &segment.info;
-            tracing::info!(segment = info.segment_id, collection = info.collection_id, path = %info.path,
-                rows = info.num_rows, "segment loaded");
+        if !loaded.is_empty() {
+            tracing::info!(segments = loaded.len(), took = ?begun.elapsed(), memory = self.loads.memory().taken(),
+                memory_limit = self.loads.memory().limit(), "a load is done");
         }
-        self.segments.insert(loaded);
-        Ok(Response::new(LoadSegmentsResponse { newly_loaded }))
+        Ok(Response::new(LoadSegmentsResponse { newly_loaded: loaded.len() as u32 }))
     }
 
     async fn release_segments(
@@ -151,13 +101,20 @@ impl<C: Catalogue> QueryNode for Service<C> {
             }
         }
         let segments = segments.iter().map(|segment| segment.describe()).collect();
-        Ok(Response::new(GetSegmentInfoResponse { segments, ..GetSegmentInfoResponse::default() }))
+        let memory = self.loads.memory();
+        Ok(Response::new(GetSegmentInfoResponse {
+            segments,
+            memory_bytes: memory.taken(),
+            memory_limit_bytes: memory.limit(),
+        }))
     }
 
     async fn dismiss(&self, request: Request<DismissRequest>) -> Result<Response<DismissResponse>, Status> {
-        let reason = request.into_inner().reason;
-        tracing::info!(reason, "this node need not wait any longer");
-        self.segments.dismiss();
+        // Peers may know of the stop a moment before this component does.
+        let _ = tokio::time::timeout(STOP_COMES_WITHIN, self.segments.stopping()).await;
+        self.segments.dismiss()?;
+        let (reason, left) = (request.into_inner().reason, self.segments.list(None).len());
+        tracing::info!(reason, left, "this node need not wait any longer");
         Ok(Response::new(DismissResponse {}))
     }
 
@@ -174,21 +131,13 @@ impl<C: Catalogue> QueryNode for Service<C> {
     }
 }
 
-fn closed(_: tokio::sync::AcquireError) -> Status {
-    Status::unavailable("the node is stopping")
-}
-
-/// A blocking thread panicked, or its runtime is going away.
-fn failed(error: task::JoinError) -> Status {
-    Status::internal(format!("the work has ended without a result: {error}"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::num::NonZeroUsize;
     use std::path::Path;
 
     use proto::querynode::v1::Vector;
+    use proto::rootcoord::v1::{CollectionInfo, MetricType};
     use tonic::Code;
 
     use super::*;
@@ -240,7 +189,7 @@ mod tests {
             parallel_searches: NonZeroUsize::MIN,
             ..QueryNodeConfig::default()
         };
-        let service = Service::new(&config, Arc::default(), Fake(infos()));
+        let service = Service::new(&config, Arc::default(), Fake(infos())).unwrap();
         (dir, service)
     }
 
@@ -299,7 +248,6 @@ mod tests {
             (info(9, "short.fvecs", 2, 0), Code::InvalidArgument, "has to have rows 2, found 1"),
             (info(9, "short.fvecs", 1, i64::MAX), Code::InvalidArgument, "1 ids from 9223372036854775807 are too many"),
             (info(9, "/etc/hostname", 1, 0), Code::PermissionDenied, "is in none of the data_dirs"),
-            (SegmentInfo { segment_id: 9, ..SegmentInfo::default() }, Code::NotFound, "collection 5 has no segment 9"),
         ];
         for (bad, code, text) in cases {
             let error = load(&node, vec![infos().remove(0), bad]).await.unwrap_err();
@@ -310,28 +258,55 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_load_that_contradicts_itself_or_what_is_loaded_is_refused() {
+    async fn a_load_that_contradicts_what_is_loaded_is_refused() {
         let (_dir, node) = node();
         load(&node, infos()).await.unwrap();
         let error = load(&node, vec![info(7, "eight.fvecs", 1, 0)]).await.unwrap_err();
         assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
-        let with = |change: fn(&mut CollectionInfo)| {
-            let mut collection = collection();
-            change(&mut collection);
-            LoadSegmentsRequest { collection_id: 5, collection: Some(collection), segments: infos() }
+    }
+
+    async fn dismiss(node: &Service<Fake>) -> Result<(), Status> {
+        node.dismiss(Request::new(DismissRequest { reason: "no other node".to_owned() })).await.map(drop)
+    }
+
+    #[tokio::test]
+    async fn a_stopping_node_waits_until_it_is_dismissed() {
+        let (_dir, node) = node();
+        load(&node, infos()).await.unwrap();
+        tokio::time::pause();
+        let error = dismiss(&node).await.unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+        // That was before the stop: it counts for nothing.
+        node.segments.stop();
+        let segments = Arc::clone(&node.segments);
+        let mut waits = std::pin::pin!(segments.moved_away());
+        assert!(tokio::time::timeout(Duration::from_secs(3600), &mut waits).await.is_err());
+        dismiss(&node).await.unwrap();
+        waits.await;
+        assert_eq!(search(&node, &[], 1, &[0.0, 0.0]).await.unwrap(), [100], "it serves to its end");
+    }
+
+    #[tokio::test]
+    async fn a_dismissal_that_comes_a_moment_before_the_stop_counts() {
+        let (_dir, node) = node();
+        load(&node, infos()).await.unwrap();
+        let stops = async {
+            tokio::task::yield_now().await;
+            node.segments.stop();
+            node.segments.moved_away().await;
         };
-        let cases = [
-            (with(|collection| collection.collection_id = 6), "collection_id is 5, and the collection's own is 6"),
-            (with(|collection| collection.dimension = 0), "dimension is 0"),
-            (with(|collection| collection.metric_type = 0), "metric_type is 0"),
-            (with(|collection| collection.metric_type = 77), "metric_type is 77"),
-            (LoadSegmentsRequest { segments: vec![], ..with(|_| ()) }, "segments is empty"),
-        ];
-        for (request, text) in cases {
-            let error = node.load_segments(Request::new(request)).await.unwrap_err();
-            assert_eq!(error.code(), Code::InvalidArgument, "{error}");
-            assert!(error.message().contains(text), "{error}");
-        }
+        let (dismissed, ()) = tokio::join!(dismiss(&node), stops);
+        dismissed.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_memory_is_told() {
+        let (_dir, node) = node();
+        load(&node, infos()).await.unwrap();
+        let answer = node.get_segment_info(Request::new(GetSegmentInfoRequest::default())).await.unwrap().into_inner();
+        let sum: u64 = answer.segments.iter().map(|segment| segment.memory_bytes).sum();
+        assert!(answer.memory_bytes >= sum && sum > 0, "{answer:?}");
+        assert_eq!(answer.memory_limit_bytes, MemoryLimit::new(None).unwrap().limit());
     }
 
     #[tokio::test]

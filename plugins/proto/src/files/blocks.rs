@@ -65,8 +65,8 @@ impl Blocks {
             }
         }
         let bytes = count * components;
-        for component in self.buffer[..bytes].as_chunks_mut().0 {
-            *component = u32::from_le_bytes(*component).to_ne_bytes();
+        if cfg!(target_endian = "big") {
+            self.buffer[..bytes].as_chunks_mut::<4>().0.iter_mut().for_each(|component| component.reverse());
         }
         self.next_row += count as u64;
         Ok(bytes)

@@ -158,3 +158,57 @@ fn a_file_that_changes_while_it_is_read_is_refused() {
         assert!(error.contains("has changed while it was read") && error.contains(text), "{error}");
     }
 }
+
+/// Changes some bytes, cuts some out, puts some in, or cuts the end off.
+fn corrupt(content: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    for _ in 0..random.usize(1..4) {
+        // Mostly where the header is.
+        let end = if random.bool() { content.len().min(80) } else { content.len() };
+        let at = random.usize(0..end.max(1)).min(content.len());
+        let bytes: Vec<u8> = (0..random.usize(1..9)).map(|_| random.u8(..)).collect();
+        let until = (at + bytes.len()).min(content.len());
+        match random.u32(0..5) {
+            0 => content[at..until].copy_from_slice(&bytes[..until - at]),
+            1 => drop(content.drain(at..until)),
+            2 => drop(content.splice(at..at, bytes)),
+            3 => content.truncate(at),
+            _ => content[at..until].fill_with(|| random.choice(*b"0123456789,() '").unwrap()),
+        }
+    }
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the seed of a run that failed")]
+fn a_corrupt_file_is_refused_or_gives_as_many_numbers_as_it_says() {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let values = [1.0, 2.0, 3.0, 4.0, 5.0, -6.5];
+    let whole = [npy_file(GOOD, &values), fvecs_file(&[&values[..3], &values[3..]])];
+    let (mut refused, mut read_anyway) = (0, 0);
+    let (_dir, path) = written(&[]);
+    for round in 0..3000 {
+        let mut content = whole[round % 2].clone();
+        corrupt(&mut content, &mut random);
+        std::fs::write(&path, &content).unwrap();
+        match open(&path).map(|file| file.header()) {
+            Err(error) => {
+                refused += 1;
+                assert_eq!(error.code(), Code::InvalidArgument, "{error}");
+                assert!(error.to_string().len() < 500, "{error}");
+            }
+            Ok(Header { rows, dimension, .. }) => match read(&path) {
+                // A row of .fvecs that has another dimension.
+                Err(error) => assert_eq!(error.code(), Code::InvalidArgument, "{error}"),
+                Ok(values) => {
+                    read_anyway += 1;
+                    assert_eq!(values.len() as u64, rows * u64::from(dimension));
+                    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                    let is_npy = content.starts_with(&npy::MAGIC);
+                    assert!(!is_npy || content.ends_with(&bytes), "not what is in the file");
+                }
+            },
+        }
+    }
+    assert!(refused > 100 && read_anyway > 100, "{refused} refused, {read_anyway} read");
+}
