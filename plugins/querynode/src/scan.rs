@@ -32,7 +32,7 @@ const STRIP_ROWS: (usize, usize) = (32, 1024);
 const STRIPS_OF_FEW: usize = 8;
 
 /// From so many queries on a product of matrices is faster than each row by itself.
-const MANY: usize = 12;
+const MANY: usize = 24;
 
 /// So many queries are multiplied with a strip at a time: the products of a block take 512 KiB at most.
 const BLOCK: usize = 128;
