@@ -1,11 +1,11 @@
 //! Whom QueryCoord calls: RootCoord and the QueryNodes, behind a trait, so that its rules can be tested without them.
 
-use std::collections::BTreeMap;
-
-use plugin_api::{Channel, Context, Role, ServerId, async_trait};
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use plugin_api::{Channel, Context, PeerChange, PeerStream, Role, ServerId, async_trait};
 use proto::querynode::v1::query_node_client::QueryNodeClient;
 use proto::querynode::v1::{
-    GetSegmentInfoRequest, LoadSegmentsRequest, ReleaseSegmentsRequest, SearchRequest, SearchResult,
+    DismissRequest, GetSegmentInfoRequest, LoadSegmentsRequest, ReleaseSegmentsRequest, SearchRequest, SearchResult,
 };
 use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use proto::rootcoord::v1::{CollectionInfo, DescribeCollectionRequest, SegmentInfo, ShowSegmentsRequest};
@@ -22,9 +22,6 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     /// RootCoord's segments of a collection.
     async fn segments(&self, collection_id: i64) -> Result<Vec<SegmentInfo>, Status>;
 
-    /// The nodes that can be called now, with their addresses.
-    fn nodes(&self) -> Result<BTreeMap<i64, String>, Status>;
-
     /// Lets a node load segments.
     async fn load(&self, node: i64, request: LoadSegmentsRequest) -> Result<(), Status>;
 
@@ -33,6 +30,15 @@ pub(crate) trait Cluster: Send + Sync + 'static {
 
     /// The ids of the segments that a node holds.
     async fn held(&self, node: i64) -> Result<Vec<i64>, Status>;
+
+    /// Tells a node that is stopping that it need not wait any longer.
+    async fn dismiss(&self, node: i64, reason: String) -> Result<(), Status>;
+
+    /// What there is to know of nodes: first all of them, then each change.
+    fn peers(&self) -> BoxStream<'static, PeerChange>;
+
+    /// Returns when the metadata can be written (`false`), or cannot be.
+    async fn fence_is(&self, fenced: bool);
 
     /// Lets a node search.
     async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status>;
@@ -76,11 +82,6 @@ impl Cluster for Links {
         Ok(self.root_coord().show_segments(ShowSegmentsRequest { collection_id }).await?.into_inner().segments)
     }
 
-    fn nodes(&self) -> Result<BTreeMap<i64, String>, Status> {
-        let clients = self.context.clients(&self.query_node)?;
-        Ok(clients.into_iter().map(|client| (client.peer.server_id.0, client.peer.address)).collect())
-    }
-
     async fn load(&self, node: i64, request: LoadSegmentsRequest) -> Result<(), Status> {
         self.node(node).load_segments(request).await.map(|_| ())
     }
@@ -92,6 +93,20 @@ impl Cluster for Links {
     async fn held(&self, node: i64) -> Result<Vec<i64>, Status> {
         let answer = self.node(node).get_segment_info(GetSegmentInfoRequest::default()).await?.into_inner();
         Ok(answer.segments.into_iter().filter_map(|loaded| Some(loaded.segment?.segment_id)).collect())
+    }
+
+    async fn dismiss(&self, node: i64, reason: String) -> Result<(), Status> {
+        self.node(node).dismiss(DismissRequest { reason }).await.map(|_| ())
+    }
+
+    fn peers(&self) -> BoxStream<'static, PeerChange> {
+        let (context, role) = (self.context.clone(), self.query_node.clone());
+        futures_util::stream::unfold(None, move |stream| next_change(context.clone(), role.clone(), stream)).boxed()
+    }
+
+    async fn fence_is(&self, fenced: bool) {
+        let fence = self.context.fence();
+        if fenced { fence.fenced().await } else { fence.lifted().await }
     }
 
     async fn search(&self, node: i64, request: SearchRequest) -> Result<Vec<SearchResult>, Status> {
@@ -107,5 +122,27 @@ impl Catalogue for Links {
 
     async fn by_id(&self, id: i64) -> Result<CollectionInfo, Status> {
         self.describe(DescribeCollectionRequest { collection_name: String::new(), collection_id: id }).await
+    }
+}
+
+/// A table that is older than all of etcd's revisions is none: another is asked for when something has been read.
+async fn next_change(
+    context: Context,
+    role: Role,
+    stream: Option<PeerStream>,
+) -> Option<(PeerChange, Option<PeerStream>)> {
+    let mut stream = match stream {
+        Some(stream) => stream,
+        None => context.watch_clients(&role).ok()?,
+    };
+    loop {
+        let event = stream.next().await?;
+        match event.change {
+            PeerChange::Table(_) if event.revision == 0 => {
+                stream.next().await?;
+                stream = context.watch_clients(&role).ok()?;
+            }
+            change => return Some((change, Some(stream))),
+        }
     }
 }

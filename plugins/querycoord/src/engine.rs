@@ -1,102 +1,203 @@
 //! Where segments are and are to be: what is asked of QueryCoord goes in here, and what searches go by comes out.
+//!
+//! It drives the rules of [`crate::core`]: one task, from `activate` to `deactivate`, is told what happens, one thing after the
+//! other, and carries out what follows ([`driver`]). What searches go by is published before a node is told to release
+//! anything. Nobody who asks waits for that task but `LoadCollection` and `ReleaseCollection`.
+
+mod driver;
+mod notices;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use proto::store::Store;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tonic::Status;
 
-use crate::changes::Changes;
 use crate::cluster::Cluster;
-use crate::plan::{Placed, Plan};
-use crate::plans::Plans;
-use crate::serving::{CollectionOverview, Copy, NodeOverview, Overview, SegmentOverview, Served, Serving, Standing};
-use crate::settling::Settling;
+use crate::core::{Core, Done, Input, Key, Settings, Token};
+use crate::limit::limited;
+use crate::serving::{Overview, Serving};
 
 /// The engine.
 pub(crate) struct Engine<S, C> {
-    pub(crate) plans: Arc<Plans<S>>,
-    pub(crate) cluster: Arc<C>,
-    pub(crate) changes: Changes<S, C>,
-    pub(crate) settling: Settling,
+    store: Arc<S>,
+    cluster: Arc<C>,
+    settings: Settings,
+    limits: Limits,
+    begun: Instant,
+    /// None of these locks is held over an `await`.
+    core: Mutex<Core>,
+    serving: RwLock<BTreeMap<i64, Arc<Serving>>>,
+    callers: Mutex<Callers>,
+}
+
+/// How long nodes may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// To load a segment.
+    pub(crate) load: Duration,
+    /// For any other call.
+    pub(crate) call: Duration,
+}
+
+/// The way to the task, where it runs, and who waits for it.
+#[derive(Default)]
+struct Callers {
+    inputs: Option<mpsc::UnboundedSender<Input>>,
+    waiting: BTreeMap<Token, oneshot::Sender<Result<Done, Status>>>,
+    next: u64,
 }
 
 impl<S: Store, C: Cluster> Engine<S, C> {
-    /// Loads all segments that a collection has now; the answer says where they are to be.
+    /// One that knows of nothing.
+    pub(crate) fn new(store: Arc<S>, cluster: Arc<C>, settings: Settings, limits: Limits) -> Self {
+        Self {
+            store,
+            cluster,
+            settings,
+            limits,
+            begun: Instant::now(),
+            core: Mutex::new(Core::new(settings, []).0),
+            serving: RwLock::default(),
+            callers: Mutex::default(),
+        }
+    }
+
+    /// Reads what is wanted from the metadata; the answer is the task that goes on from there.
+    pub(crate) async fn activate(self: &Arc<Self>) -> Result<impl Future<Output = ()> + Send + use<S, C>, Status> {
+        self.deactivate();
+        let mut entries = Vec::new();
+        for prefix in Key::PREFIXES {
+            entries.extend(self.store.range(prefix).await?);
+        }
+        let entries = entries.into_iter().filter_map(|entry| match Key::parse(&entry.key) {
+            Some(key) => Some((key, entry.value)),
+            None => {
+                tracing::warn!(
+                    key = entry.key,
+                    "a key of the metadata that is no record of this version is left alone"
+                );
+                None
+            }
+        });
+        let (core, unreadable) = Core::new(self.settings, entries);
+        for error in unreadable {
+            tracing::error!(error = plugin_api::error::chain(&error), "a record cannot be understood");
+        }
+        *self.core() = core;
+        self.serving.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.publish();
+        let (sender, inputs) = mpsc::unbounded_channel();
+        self.callers().inputs = Some(sender);
+        Ok(driver::run(Arc::clone(self), inputs))
+    }
+
+    /// Nothing is done any more: whoever waits is told so. Searches go on by what was known.
+    pub(crate) fn deactivate(&self) {
+        let mut callers = self.callers();
+        callers.inputs = None;
+        callers.waiting.clear();
+    }
+
+    /// Loads all segments that a collection has now on `replica_number` nodes, 0 for as many as before; the answer says where
+    /// they are to be. It goes on where the caller goes away.
     pub(crate) async fn load(&self, name: &str, replica_number: u32) -> Result<Arc<Serving>, Status> {
-        Ok(Arc::new(serving(&*self.changes.load(name, replica_number).await?)))
+        let root_coord = |status: Status| {
+            let text = format!("asking RootCoord for collection '{name}': {}", status.message());
+            // The details say more than a text, such as why a call was refused by the host.
+            Status::with_details(status.code(), text, status.details().to_vec().into())
+        };
+        let collection = limited(self.limits.call, self.cluster.collection(name)).await.map_err(root_coord)?;
+        let segments = limited(self.limits.call, self.cluster.segments(collection.collection_id)).await;
+        let segments = segments.map_err(root_coord)?.iter().map(Into::into).collect();
+        let collection = (&collection).into();
+        match self.ask(|token| Input::Load { token, collection, segments, replica_number }).await? {
+            Done::Loaded(serving) => Ok(serving),
+            Done::Released => Err(Status::internal("a load was answered as a release")),
+        }
     }
 
     /// Releases a collection; `name` is for people.
     pub(crate) async fn release(&self, id: i64, name: &str) -> Result<(), Status> {
-        Ok(self.changes.release(id, name).await?)
+        self.ask(|token| Input::Release { token, id, name: name.to_owned() }).await.map(|_| ())
     }
 
     /// What searches of a collection go by now; `None` where no load of it was completed. Never waits.
     pub(crate) fn serving(&self, id: i64) -> Option<Arc<Serving>> {
-        Some(Arc::new(serving(&*self.plans.searched(id)?)))
+        self.serving.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
     }
 
     /// A node has answered `NOT_FOUND` for these segments: it is asked what it holds.
     pub(crate) fn not_held(&self, node: i64, segments: &[i64]) {
         tracing::debug!(node, ?segments, "a node does not hold what it should");
-        self.settling.ask([node]);
+        self.tell(Input::NotHeld(node, segments.to_vec()));
     }
 
     /// How nodes and segments stand for all that is known.
     pub(crate) fn overview(&self) -> Overview {
-        let nodes = self.cluster.nodes().unwrap_or_default();
-        let collections = self.plans.all_wanted().into_iter();
-        let collections = collections.filter_map(|plan| self.plans.searched(plan.collection.id));
-        Overview {
-            nodes: nodes.iter().map(|(id, address)| node(*id, address)).collect(),
-            collections: collections.map(|plan| overview(&plan, &nodes)).collect(),
-            moves: 0,
-        }
+        let now = self.begun.elapsed();
+        self.core().overview(now)
     }
 
     /// Is a collection loaded, or being loaded?
     pub(crate) fn is_wanted(&self, id: i64) -> bool {
-        self.plans.wanted(id).is_some()
+        self.core().is_wanted(id)
     }
 
     /// The newest loaded collection that had this name when it was loaded.
     pub(crate) fn newest_named(&self, name: &str) -> Option<i64> {
-        self.plans.newest_named(name)
+        self.core().newest_named(name)
     }
-}
 
-fn serving(plan: &Plan) -> Serving {
-    let served = |placed: &Placed| Served { segment: placed.segment.clone(), nodes: vec![placed.node], callable: 1 };
-    Serving {
-        collection: plan.collection.clone(),
-        replica_number: plan.replica_number,
-        segments: plan.segments.iter().map(served).collect(),
+    async fn ask(&self, input: impl FnOnce(Token) -> Input) -> Result<Done, Status> {
+        let inactive =
+            || Status::unavailable("this QueryCoord is not active, or not any more: the active one is to be asked");
+        let answer = {
+            let mut callers = self.callers();
+            callers.next += 1;
+            let (token, (sender, answer)) = (Token(callers.next), oneshot::channel());
+            let inputs = callers.inputs.as_ref().ok_or_else(inactive)?;
+            inputs.send(input(token)).map_err(|_| inactive())?;
+            callers.waiting.insert(token, sender);
+            answer
+        };
+        answer.await.unwrap_or_else(|_| Err(inactive()))
     }
-}
 
-fn node(id: i64, address: &str) -> NodeOverview {
-    NodeOverview {
-        id,
-        address: address.to_owned(),
-        standing: Standing::Callable,
-        error: String::new(),
-        failed_loads: 0,
-        last_load_error: String::new(),
-        next_load: None,
+    fn tell(&self, input: Input) {
+        if let Some(inputs) = &self.callers().inputs {
+            // Nobody acts any more where the task has ended.
+            let _ = inputs.send(input);
+        }
     }
-}
 
-fn overview(plan: &Plan, nodes: &BTreeMap<i64, String>) -> CollectionOverview {
-    let segment = |placed: &Placed| {
-        let held = nodes.contains_key(&placed.node);
-        let copy = Copy { node: placed.node, wanted: true, held, loading: false, error: String::new() };
-        let lacking = (!held).then(|| (1, format!("querynode-{} cannot be called", placed.node)));
-        SegmentOverview { segment: placed.segment.clone(), copies: vec![copy], lacking }
-    };
-    CollectionOverview {
-        collection: plan.collection.clone(),
-        replica_number: plan.replica_number,
-        segments: plan.segments.iter().map(segment).collect(),
+    /// Makes anew what searches go by, where that has changed.
+    fn publish(&self) {
+        let mut core = self.core();
+        let changed: Vec<_> = core.take_changed().into_iter().map(|id| (id, core.serving(id))).collect();
+        drop(core);
+        if changed.is_empty() {
+            return;
+        }
+        let mut serving = self.serving.write().unwrap_or_else(PoisonError::into_inner);
+        for (id, value) in changed {
+            match value {
+                Some(value) => drop(serving.insert(id, Arc::new(value))),
+                None => drop(serving.remove(&id)),
+            }
+        }
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn callers(&self) -> MutexGuard<'_, Callers> {
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,45 +1,39 @@
 //! QueryCoord: says which QueryNode holds which segment, and searches collections over all of them.
 //!
 //! ```text
-//! service ─┬─ Search ──────────► plans (what is loaded) ─► search ─► cluster (nodes), merged
-//!          └─ Load, Release ───► changes ─┬► plan (the rule) ─► plans (kept in the metadata)
-//! on_peer ─► settling ─► changes (settle) └► cluster (nodes load and release)
+//! service ─┬─ Search ──────────► engine (who holds what) ─► search ─► cluster (nodes), merged
+//!          └─ Load, Release ───► engine ─┬► core (the rules: aims, loads, moves) ─► metadata
+//! notices of nodes ─────────────►        └► cluster (nodes load and release)
 //! ```
 //!
-//! What it wants is in its metadata, changed by compared writes only; what is true the nodes say. A node that comes, or
-//! that does not hold what it should, is settled: it loads what it is short of and releases what nobody wants.
+//! What it wants is in its metadata, changed by compared writes only; what is true the nodes say. Notices alone drive it: a
+//! node that goes is replaced, one that comes takes its share, one that is stopping is emptied while it still serves.
 
-mod changes;
 mod cluster;
+mod core;
 mod distribution;
 mod engine;
 mod limit;
-mod plan;
-mod plans;
 mod search;
 mod service;
 mod serving;
-mod settling;
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use plugin_api::{
-    BoxError, Component, Context, Deactivation, Dependency, Descriptor, LeasePolicy, Metadata, Peer, PeerChange,
-    PeerEvent, Resume, Role, Services, Task, async_trait,
+    BoxError, Component, Context, Deactivation, Dependency, Descriptor, LeasePolicy, Metadata, Resume, Role, Services,
+    Task, async_trait,
 };
 use proto::querycoord::v1::FILE_DESCRIPTOR_SET;
 use proto::querycoord::v1::query_coord_server::QueryCoordServer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex as AsyncMutex;
 
-use crate::changes::Changes;
-use crate::cluster::{Cluster as _, Links};
-use crate::engine::Engine;
-use crate::plans::Plans;
+use crate::cluster::Links;
+use crate::core::Settings;
+use crate::engine::{Engine, Limits};
 use crate::service::Service;
-use crate::settling::Settling;
 
 /// The keys of `[component.querycoord.config]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -55,10 +49,25 @@ pub struct QueryCoordConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub resolve_timeout: Duration,
-    /// How long a node may take to load its segments of a collection, 2m by default: 12 GB from a disk of 100 MB/s.
+    /// How long a node may take to load a segment, 2m by default: 12 GB from a disk of 100 MB/s.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub load_timeout: Duration,
+    /// The most segments that are being loaded at once, 16 by default: so much of the disks and the network is taken from
+    /// searches at most, and so many moves are undone if they were not needed after all.
+    pub max_moves: usize,
+    /// The most of these on one node, 2 by default: one is read from the disk while the other is checked. A node that hangs
+    /// keeps no more from the others.
+    pub max_moves_per_node: usize,
+    /// How long a node, or a segment on a node, is left alone after a load that failed, 1s by default; then twice as long
+    /// each time.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub load_backoff_min: Duration,
+    /// The longest that it is left alone, 1m by default: a disk that was full is found free within that.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub load_backoff_max: Duration,
 }
 
 impl Default for QueryCoordConfig {
@@ -67,15 +76,52 @@ impl Default for QueryCoordConfig {
             search_timeout: Duration::from_secs(5),
             resolve_timeout: Duration::from_secs(1),
             load_timeout: Duration::from_secs(120),
+            max_moves: 16,
+            max_moves_per_node: 2,
+            load_backoff_min: Duration::from_secs(1),
+            load_backoff_max: Duration::from_secs(60),
         }
     }
 }
 
 /// A value of the configuration that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{key} has to be more than 0s")]
-struct NoTime {
-    key: &'static str,
+enum Unusable {
+    #[error("{key} has to be more than 0s")]
+    NoTime { key: &'static str },
+    #[error("{key} has to be at least 1")]
+    None { key: &'static str },
+    #[error("load_backoff_min ({min:?}) has to be at most load_backoff_max ({max:?})")]
+    Backoff { min: Duration, max: Duration },
+}
+
+impl QueryCoordConfig {
+    fn check(&self) -> Result<(), Unusable> {
+        let times = [
+            ("search_timeout", self.search_timeout),
+            ("resolve_timeout", self.resolve_timeout),
+            ("load_timeout", self.load_timeout),
+            ("load_backoff_min", self.load_backoff_min),
+        ];
+        if let Some((key, _)) = times.into_iter().find(|(_, limit)| limit.is_zero()) {
+            return Err(Unusable::NoTime { key });
+        }
+        let counts = [("max_moves", self.max_moves), ("max_moves_per_node", self.max_moves_per_node)];
+        if let Some((key, _)) = counts.into_iter().find(|(_, count)| *count == 0) {
+            return Err(Unusable::None { key });
+        }
+        let (min, max) = (self.load_backoff_min, self.load_backoff_max);
+        if min > max { Err(Unusable::Backoff { min, max }) } else { Ok(()) }
+    }
+
+    fn settings(&self) -> Settings {
+        Settings {
+            max_moves: self.max_moves,
+            max_moves_per_node: self.max_moves_per_node,
+            backoff_min: self.load_backoff_min,
+            backoff_max: self.load_backoff_max,
+        }
+    }
 }
 
 /// The component.
@@ -83,8 +129,8 @@ pub struct QueryCoord {
     config: QueryCoordConfig,
     /// Made by `start`.
     state: OnceLock<State>,
-    /// The task that settles nodes: started by `activate`, ended by `deactivate`.
-    settler: Mutex<Option<Task<()>>>,
+    /// The engine's task: started by `activate`, ended by `deactivate`.
+    task: Mutex<Option<Task<()>>>,
 }
 
 struct State {
@@ -98,37 +144,26 @@ impl QueryCoord {
     ///
     /// # Errors
     ///
-    /// A time limit of the configuration is zero.
+    /// A value of the configuration cannot be used.
     pub fn new(config: QueryCoordConfig) -> Result<Self, BoxError> {
-        let limits = [
-            ("search_timeout", config.search_timeout),
-            ("resolve_timeout", config.resolve_timeout),
-            ("load_timeout", config.load_timeout),
-        ];
-        if let Some((key, _)) = limits.into_iter().find(|(_, limit)| limit.is_zero()) {
-            return Err(NoTime { key }.into());
-        }
-        Ok(Self { config, state: OnceLock::new(), settler: Mutex::default() })
+        config.check()?;
+        Ok(Self { config, state: OnceLock::new(), task: Mutex::default() })
     }
 
     fn state(&self, context: Context) -> Result<&State, BoxError> {
-        let plans = Arc::new(Plans::new(Arc::new(context.metadata())));
         let cluster = Arc::new(Links::new(context.clone(), &Role::new("rootcoord")?, Role::new("querynode")?));
-        let changes = Changes {
-            plans: Arc::clone(&plans),
-            cluster: Arc::clone(&cluster),
-            load_timeout: self.config.load_timeout,
-            call_timeout: self.config.search_timeout,
-            turn: AsyncMutex::default(),
-        };
-        let settling = Settling::default();
-        let engine = Arc::new(Engine { plans, cluster: Arc::clone(&cluster), changes, settling });
+        let limits = Limits { load: self.config.load_timeout, call: self.config.search_timeout };
+        let metadata = Arc::new(context.metadata());
+        let engine = Arc::new(Engine::new(metadata, Arc::clone(&cluster), self.config.settings(), limits));
         Ok(self.state.get_or_init(|| State { context, cluster, engine }))
     }
 
-    fn end_settler(&self) {
-        if let Some(settler) = self.settler.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            settler.abort();
+    fn end_task(&self) {
+        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            task.abort();
+        }
+        if let Some(state) = self.state.get() {
+            state.engine.deactivate();
         }
     }
 }
@@ -158,40 +193,17 @@ impl Component for QueryCoord {
         Ok(Services::new().serve(server).describe(FILE_DESCRIPTOR_SET))
     }
 
-    async fn activate(&self, resume: Resume) -> Result<(), BoxError> {
+    /// What is wanted is read again whatever is resumed: so nothing depends on what was under way.
+    async fn activate(&self, _: Resume) -> Result<(), BoxError> {
         let Some(state) = self.state.get() else { return Ok(()) };
-        if resume != Resume::Kept {
-            state.engine.plans.read().await?;
-        }
-        // Those that were there before the plans were known; all others come by `on_peer`.
-        state.engine.settling.ask(state.cluster.nodes()?.into_keys());
-        let engine = Arc::clone(&state.engine);
-        let settler = state.context.spawn("settle", async move {
-            loop {
-                engine.changes.settle(engine.settling.next().await).await;
-            }
-        });
-        self.end_settler();
-        *self.settler.lock().unwrap_or_else(PoisonError::into_inner) = Some(settler);
+        self.end_task();
+        let task = state.context.spawn("engine", state.engine.activate().await?);
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
         Ok(())
     }
 
-    async fn on_peer(&self, event: PeerEvent) {
-        let Some(state) = self.state.get().filter(|_| event.role.as_str() == "querynode") else { return };
-        let come: Vec<Peer> = match event.change {
-            PeerChange::Table(peers) => peers,
-            PeerChange::Online(peer) | PeerChange::Updated(peer) | PeerChange::Replaced { new: peer, .. } => vec![peer],
-            PeerChange::Offline { peer, reason, .. } => {
-                tracing::info!(node = peer.server_id.0, %reason, "a node cannot be called");
-                return;
-            }
-            PeerChange::Stopping(_) | PeerChange::Reregistered(_) | PeerChange::GivenUp { .. } => return,
-        };
-        state.engine.settling.ask(come.iter().filter(|peer| peer.is_callable()).map(|peer| peer.server_id.0));
-    }
-
     async fn deactivate(&self, _: Deactivation) {
-        self.end_settler();
+        self.end_task();
     }
 }
 

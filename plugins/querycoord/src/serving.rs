@@ -26,7 +26,6 @@ pub(crate) struct Served {
 
 /// How a node stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(not(test), expect(dead_code, reason = "only nodes that can be called are told of until nodes are followed"))]
 pub(crate) enum Standing {
     /// It can be called.
     Callable,

@@ -1,0 +1,120 @@
+//! The task that tells the rules what happens, and carries out what follows.
+//!
+//! All that it has under way is part of it: it ends with the task, at the latest when the component is deactivated.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
+use plugin_api::Transaction;
+use proto::querynode::v1::LoadSegmentsRequest;
+use proto::store::Store;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::sleep_until;
+
+use super::{Engine, notices};
+use crate::cluster::Cluster;
+use crate::core::{Action, Change, Input};
+use crate::limit::limited;
+
+/// Until it is dropped, or nobody can ask for anything any more.
+pub(super) async fn run<S: Store, C: Cluster>(engine: Arc<Engine<S, C>>, mut inputs: UnboundedReceiver<Input>) {
+    let mut peers = engine.cluster.peers().fuse();
+    let mut under_way = FuturesUnordered::<BoxFuture<'static, Input>>::new();
+    let mut fenced = false;
+    let mut fence = pin!(fence(&engine, true));
+    loop {
+        let timer = engine.core().timer().map(|at| engine.begun + at);
+        let happened = tokio::select! {
+            input = inputs.recv() => match input {
+                Some(input) => vec![input],
+                None => return,
+            },
+            Some(change) = peers.next() => notices::inputs(change),
+            Some(input) = under_way.next() => vec![input],
+            () = &mut fence => {
+                fenced = !fenced;
+                fence.set(self::fence(&engine, !fenced));
+                vec![Input::Fenced(fenced)]
+            }
+            () = sleep_until(timer.unwrap_or(engine.begun)), if timer.is_some() => vec![Input::Timer],
+        };
+        let now = engine.begun.elapsed();
+        let actions: Vec<_> = {
+            let mut core = engine.core();
+            happened.into_iter().flat_map(|input| core.step(now, input)).collect()
+        };
+        // Before anything is released: searches that begin later do not ask for it.
+        engine.publish();
+        for action in actions {
+            under_way.extend(carry_out(&engine, action));
+        }
+    }
+}
+
+/// Returns when the metadata can be written, or cannot be.
+fn fence<S: Store, C: Cluster>(engine: &Arc<Engine<S, C>>, fenced: bool) -> BoxFuture<'static, ()> {
+    let cluster = Arc::clone(&engine.cluster);
+    async move { cluster.fence_is(fenced).await }.boxed()
+}
+
+fn carry_out<S: Store, C: Cluster>(engine: &Arc<Engine<S, C>>, action: Action) -> Option<BoxFuture<'static, Input>> {
+    let (store, cluster, limits) = (Arc::clone(&engine.store), Arc::clone(&engine.cluster), engine.limits);
+    Some(match action {
+        Action::Write(changes) => {
+            async move { Input::Written(store.transact(transaction(changes)).await.map_err(Into::into)) }.boxed()
+        }
+        Action::Read(keys) => async move {
+            let mut values = Vec::with_capacity(keys.len());
+            for key in keys {
+                match store.get(&key.to_string()).await {
+                    Ok(entry) => values.push(entry.map(|entry| entry.value)),
+                    Err(error) => return Input::Read(Err(error.into())),
+                }
+            }
+            Input::Read(Ok(values))
+        }
+        .boxed(),
+        Action::Ask { call, node } => {
+            async move { Input::Told(call, limited(limits.call, cluster.held(node)).await) }.boxed()
+        }
+        Action::Load { call, node, collection, segment } => async move {
+            let request = LoadSegmentsRequest {
+                collection_id: collection.id,
+                segments: vec![segment.into()],
+                collection: Some(collection.into()),
+            };
+            Input::Loaded(call, limited(limits.load, cluster.load(node, request)).await)
+        }
+        .boxed(),
+        Action::Release { call, node, segments } => {
+            async move { Input::Released(call, limited(limits.call, cluster.release(node, segments)).await) }.boxed()
+        }
+        Action::Dismiss { call, node, reason } => {
+            async move { Input::Dismissed(call, limited(limits.call, cluster.dismiss(node, reason)).await) }.boxed()
+        }
+        Action::Answer(token, done) => {
+            if let Some(caller) = engine.callers().waiting.remove(&token) {
+                // It may have gone away.
+                let _ = caller.send(*done);
+            }
+            return None;
+        }
+    })
+}
+
+fn transaction(changes: Vec<Change>) -> Transaction {
+    changes.into_iter().fold(Transaction::new(), |transaction, Change { key, before, after }| {
+        let key = key.to_string();
+        let compared = match before {
+            Some(value) => transaction.if_value(&key, value),
+            None => transaction.if_absent(&key),
+        };
+        match after {
+            Some(value) => compared.put(key, value),
+            None => compared.delete(key),
+        }
+    })
+}
