@@ -9,6 +9,8 @@ mod bad_input;
 mod files;
 mod held;
 mod kills;
+mod limits;
+mod loads;
 mod moves;
 mod random;
 pub mod reference;
