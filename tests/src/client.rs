@@ -4,6 +4,7 @@ use plugin_api::refusal::Refusal;
 use probe_plugin::Renamed;
 use probe_plugin::v1::probe_client::ProbeClient;
 use proto::querycoord::v1::query_coord_client::QueryCoordClient;
+use proto::querynode::v1::query_node_client::QueryNodeClient;
 use proto::rootcoord::v1::root_coord_client::RootCoordClient;
 use tonic::Status;
 use tonic::transport::Channel;
@@ -28,6 +29,12 @@ impl Host {
     pub async fn querycoord(&self) -> QueryCoordClient<Channel> {
         let limit = proto::MAX_MESSAGE_BYTES;
         QueryCoordClient::new(self.channel().await).max_decoding_message_size(limit).max_encoding_message_size(limit)
+    }
+
+    /// A client of the host's QueryNode.
+    pub async fn querynode(&self) -> QueryNodeClient<Channel> {
+        let limit = proto::MAX_MESSAGE_BYTES;
+        QueryNodeClient::new(self.channel().await).max_decoding_message_size(limit).max_encoding_message_size(limit)
     }
 }
 

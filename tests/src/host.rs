@@ -188,6 +188,11 @@ impl Host {
         })
     }
 
+    /// Has its process not ended?
+    pub fn is_running(&self) -> bool {
+        self.run().process.exit_status().is_none()
+    }
+
     /// # Panics
     ///
     /// Where its process has ended.

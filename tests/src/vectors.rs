@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use proto::rootcoord::v1::MetricType;
+
 /// Rows of vectors of one dimension.
 #[derive(Clone, Debug)]
 pub struct Vectors {
@@ -12,8 +14,14 @@ pub struct Vectors {
     pub values: Vec<f32>,
 }
 
-/// A vector that was found, with its squared distance.
-pub type Found = (i64, f64);
+/// A vector that was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Found {
+    /// Its id.
+    pub id: i64,
+    /// How near it is: squared distance, inner product or cosine.
+    pub score: f64,
+}
 
 impl Vectors {
     /// So many rows with components in [-1, 1), the same for the same seed.
@@ -46,63 +54,99 @@ impl Vectors {
 
     /// Writes a NumPy file: version 1.0, float32, C order.
     pub fn write_npy(&self, path: &Path) {
-        let shape = format!("({}, {})", self.rows(), self.dimension);
-        let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
-        // Magic, version and length take 10 bytes; the data begins at a multiple of 64, after a line's end.
-        let padded = (10 + header.len() + 1).next_multiple_of(64) - 10;
-        let length = u16::try_from(padded).expect("a short header").to_le_bytes();
         let write = || -> std::io::Result<()> {
             let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-            file.write_all(b"\x93NUMPY\x01\x00")?;
-            file.write_all(&length)?;
-            file.write_all(format!("{header:<width$}\n", width = padded - 1).as_bytes())?;
+            file.write_all(&npy_header("<f4", false, self.rows(), self.dimension))?;
             file.write_all(&self.packed())?;
             file.flush()
         };
         write().unwrap_or_else(|error| panic!("cannot write {}: {error}", path.display()));
     }
 
-    /// The `k` nearest of each query by squared Euclidean distance in float64; of equal distances the smaller id first.
-    /// Row r of a part has the id that the part's first row has, plus r.
-    pub fn brute_force(parts: &[(i64, &Self)], queries: &Self, k: usize) -> Vec<Vec<Found>> {
+    /// Of each query the `k` nearest of these rows, in float64, as [`before`] orders them. Row r has the id `first_id` + r.
+    pub fn nearest(&self, metric: MetricType, first_id: i64, queries: &Self, k: usize) -> Vec<Vec<Found>> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let numbers: Vec<_> = (0..queries.rows()).collect();
         let share = numbers.len().div_ceil(threads).max(1);
         std::thread::scope(|scope| {
-            let shares = numbers.chunks(share).map(|share| {
-                scope.spawn(move || share.iter().map(|at| nearest(parts, queries.row(*at), k)).collect::<Vec<_>>())
-            });
-            let shares: Vec<_> = shares.collect();
+            let one = |at: &usize| self.nearest_of_one(metric, first_id, queries.row(*at), k);
+            let shares: Vec<_> = numbers
+                .chunks(share)
+                .map(|share| scope.spawn(move || share.iter().map(one).collect::<Vec<_>>()))
+                .collect();
             shares.into_iter().flat_map(|share| share.join().expect("it does not panic")).collect()
         })
     }
-}
 
-fn nearest(parts: &[(i64, &Vectors)], query: &[f32], k: usize) -> Vec<Found> {
-    let mut best: Vec<Found> = Vec::with_capacity(k + 1);
-    for (first, vectors) in parts {
-        for (row, id) in (0..vectors.rows()).zip(*first..) {
-            let found = (id, squared_distance(vectors.row(row), query));
-            if best.len() < k || nearer(&found, &best[k - 1]) {
-                let at = best.partition_point(|other| nearer(other, &found));
+    fn nearest_of_one(&self, metric: MetricType, first_id: i64, query: &[f32], k: usize) -> Vec<Found> {
+        let mut best: Vec<Found> = Vec::with_capacity(k.min(self.rows()) + 1);
+        for (row, id) in (0..self.rows()).zip(first_id..) {
+            let found = Found { id, score: score(metric, query, self.row(row)) };
+            if best.len() < k || before(metric, &found, &best[k - 1]) {
+                let at = best.partition_point(|other| before(metric, other, &found));
                 best.insert(at, found);
                 best.truncate(k);
             }
         }
+        best
     }
-    best
 }
 
-fn nearer(one: &Found, other: &Found) -> bool {
-    (one.1, one.0) < (other.1, other.0)
+/// What a NumPy file of version 1.0 begins with, before its data.
+///
+/// # Panics
+///
+/// Where it is longer than such a file has it.
+pub fn npy_header(descr: &str, fortran_order: bool, rows: usize, dimension: usize) -> Vec<u8> {
+    let order = if fortran_order { "True" } else { "False" };
+    let header = format!("{{'descr': '{descr}', 'fortran_order': {order}, 'shape': ({rows}, {dimension}), }}");
+    // Magic, version and length take 10 bytes; the data begins at a multiple of 64, after a line's end.
+    let padded = (10 + header.len() + 1).next_multiple_of(64) - 10;
+    let length = u16::try_from(padded).expect("a short header").to_le_bytes();
+    let text = format!("{header:<width$}\n", width = padded - 1);
+    [b"\x93NUMPY\x01\x00".as_slice(), &length, text.as_bytes()].concat()
 }
 
-/// In float64.
-pub fn squared_distance(one: &[f32], other: &[f32]) -> f64 {
+/// Does one come before the other: is it nearer, or as near and its id smaller?
+pub fn before(metric: MetricType, one: &Found, other: &Found) -> bool {
+    match metric {
+        MetricType::L2 => (one.score, one.id) < (other.score, other.id),
+        _ => (-one.score, one.id) < (-other.score, other.id),
+    }
+}
+
+/// How near two vectors are, in float64.
+///
+/// # Panics
+///
+/// Where no metric is said.
+pub fn score(metric: MetricType, one: &[f32], other: &[f32]) -> f64 {
+    match metric {
+        MetricType::L2 => squared_distance(one, other),
+        MetricType::Ip => product(one, other),
+        MetricType::Cosine => {
+            let norms = product(one, one).sqrt() * product(other, other).sqrt();
+            if norms == 0.0 { 0.0 } else { product(one, other) / norms }
+        }
+        MetricType::MetricUnspecified => panic!("no metric is said"),
+    }
+}
+
+// Plain loops: this is a debug build, and they do most of what a test computes.
+
+fn squared_distance(one: &[f32], other: &[f32]) -> f64 {
     let mut sum = 0.0;
     for at in 0..one.len() {
         let difference = f64::from(one[at]) - f64::from(other[at]);
         sum += difference * difference;
+    }
+    sum
+}
+
+fn product(one: &[f32], other: &[f32]) -> f64 {
+    let mut sum = 0.0;
+    for at in 0..one.len() {
+        sum += f64::from(one[at]) * f64::from(other[at]);
     }
     sum
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tests::short_or_full;
 
 use super::calls::Tally;
+use crate::search::searches;
 
 /// Running calls end within this time of the event, on a machine that does much else.
 pub const CUT_WITHIN: Duration = Duration::from_millis(250);
@@ -71,6 +72,13 @@ impl Row {
         self.made += tally.made();
         self.failed += tally.failed.len();
         self.slowest = self.slowest.max(Some(tally.slowest()));
+    }
+
+    /// Searches that were made; a partial answer is none.
+    pub fn searches(&mut self, tally: &searches::Tally) {
+        self.made += tally.made();
+        self.failed += tally.failed.len() + tally.partial.len();
+        self.slowest = self.slowest.max(Some(tally.slowest));
     }
 
     /// Running calls ended so long after the event.

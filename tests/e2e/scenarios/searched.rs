@@ -1,40 +1,20 @@
 //! A collection is searched while the nodes that hold it are killed, each coming back elsewhere.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use probe_plugin::v1::CallResponse;
-use proto::querycoord::v1::LoadCollectionRequest;
 use tests::clock::monotonic;
+use tests::cluster::TTL_SECONDS;
 use tests::truth::Truth;
-use tests::vectors::Vectors;
 use tests::{Host, LIMIT, eventually, holds};
-use tokio::sync::watch;
 
 use super::caller::node_key;
-use super::calls::Tally;
 use super::row::{CUT_WITHIN, Row};
 use super::trap::Trap;
-use crate::search::scene::{NAME, Scene, queries, two_parts};
+use crate::search::reference::parts;
+use crate::search::scene::Scene;
+use crate::search::searches::Searches;
 
 const DEADLINE: Duration = Duration::from_secs(2);
-
-/// Searches until it is told to end.
-async fn search(scene: &Scene, queries: &Vectors, mut end: watch::Receiver<bool>) -> Tally {
-    let mut tally = Tally::default();
-    while !*end.borrow_and_update() {
-        let begin = Instant::now();
-        let answer = scene.search_within(queries, DEADLINE).await;
-        let status = answer.err();
-        tally.note(CallResponse {
-            code: status.as_ref().map_or(0, |status| status.code() as i32),
-            message: status.map(|status| status.message().to_owned()).unwrap_or_default(),
-            elapsed_us: u64::try_from(begin.elapsed().as_micros()).expect("a short time"),
-            ..CallResponse::default()
-        });
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    tally
-}
 
 /// Kills a node, and starts it again elsewhere. Gives the trap at its old address, and when its DELETE was received.
 async fn moved(row: &mut Row, scene: &Scene, node: &Host, truth: &Truth) -> (Duration, Trap) {
@@ -70,38 +50,39 @@ async fn linked(scene: &Scene) -> Vec<i64> {
 #[tokio::test]
 async fn a_collection_is_searched_while_its_nodes_are_killed_and_come_back_elsewhere() {
     let mut row = Row::begin("02", "#6098 search while nodes die and move");
-    let parts = two_parts(200, 8);
-    let queries = queries(4, &parts);
-    let scene = Scene::of(parts).await;
+    let (scene, collection) = Scene::of(parts(row.chance(), [100, 100], 8)).await;
+    let question = [collection.any_question(row.chance(), 4, 10)];
     let truth = Truth::beside(&scene.querycoord, &scene.cluster).await;
-    let (end, ends) = watch::channel(false);
+    let searches =
+        Searches { coordinators: vec![&scene.querycoord], questions: &question, clients: 1, deadline: DEADLINE };
+    let mut dice = row.chance().fork();
     let moves = async {
         let mut traps = Vec::new();
         row.faults_begin();
         while !row.is_over(Duration::from_secs(3), Duration::from_secs(22)) {
             row.pause(0..400).await;
-            let node = &scene.nodes[row.chance().usize(..2)];
-            traps.push(moved(&mut row, &scene, node, &truth).await);
+            let node = scene.node(row.chance().usize(..2));
+            traps.push(moved(&mut row, &scene, &node, &truth).await);
         }
-        end.send_replace(true);
         traps
     };
-    let (tally, traps) = tokio::join!(search(&scene, &queries, ends), moves);
-    tally.assert_ended_within(DEADLINE);
-    row.calls(&tally);
+    let (tally, traps) = searches.during(&mut dice, moves).await;
+    tally.assert_right();
+    row.searches(&tally);
 
-    let mut now = vec![scene.nodes[0].server_id("querynode").await, scene.nodes[1].server_id("querynode").await];
+    let mut now = Vec::new();
+    for node in scene.nodes() {
+        now.push(node.server_id("querynode").await);
+    }
     now.sort_unstable();
     eventually(LIMIT, async || {
         let linked = linked(&scene).await;
         holds(linked == now, linked)
     })
     .await;
-    // What a new load needs is there, so it is not asked for twice.
-    let request = LoadCollectionRequest { collection_name: NAME.to_owned(), replica_number: 0 };
-    scene.querycoord.querycoord().await.load_collection(request).await.expect("a new load succeeds");
-    let answer = scene.search_within(&queries, DEADLINE).await.expect("the last search succeeds");
-    scene.assert_nearest(&queries, &answer);
+    // Nobody calls LoadCollection: what was lost is loaded again by itself.
+    scene.whole(Duration::from_secs(TTL_SECONDS + 5), &[(&collection, 1)]).await;
+    scene.searches(&question[0]).await;
     for (deleted, trap) in &traps {
         let late: Vec<_> = trap.visits().into_iter().filter(|at| *at > *deleted + CUT_WITHIN).collect();
         assert!(late.is_empty(), "dialled after its DELETE at {deleted:?}: {late:?}");

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
-use proto::querycoord::v1::SearchRequest;
+use proto::rootcoord::v1::MetricType;
+use serde_json::json;
 use tests::log::LogLine;
-use tests::vectors::Vectors;
 use tests::{LIMIT, eventually};
-use tonic::Request;
 
-use super::DIMENSION;
-use super::scene::{NAME, Scene};
+use super::reference::parts;
+use super::scene::{NAME, Scene, Settings, dice};
 
 /// A call that a host has served, as its log tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,8 +35,9 @@ impl Scene {
     /// What all hosts have served of a trace, once both nodes have.
     async fn served(&self, trace_id: &str) -> Vec<Served> {
         eventually(LIMIT, async || {
-            let hosts = [&self.rootcoord, &self.querycoord, &self.nodes[0], &self.nodes[1]];
-            let lines = hosts.into_iter().flat_map(|host| host.log());
+            let nodes = self.nodes();
+            let hosts = [&self.rootcoord, &self.querycoord].into_iter().chain(nodes.iter().map(AsRef::as_ref));
+            let lines = hosts.flat_map(tests::Host::log);
             let served: Vec<_> = lines.filter_map(|line| Served::of(&line, trace_id)).collect();
             let of = |role| served.iter().filter(|served| served.role == role).count();
             if of("querynode") == 2 && of("querycoord") == 1 { Ok(served) } else { Err(served) }
@@ -48,13 +48,13 @@ impl Scene {
 
 #[tokio::test]
 async fn a_search_is_one_trace_whose_parents_chain() {
-    let scene = Scene::of(vec![Vectors::random(1, 100, DIMENSION), Vectors::random(2, 100, DIMENSION)]).await;
-    let queries = Vectors::random(3, 1, DIMENSION);
-    let request = || {
-        let packed_vectors = queries.packed().into();
-        let collection_name = NAME.to_owned();
-        Request::new(SearchRequest { collection_name, topk: 1, packed_vectors, ..SearchRequest::default() })
-    };
+    let logged = ("telemetry.log", json!("info,componenthost::calls=debug"));
+    let scene = Scene::with(Settings { all: vec![logged], ..Settings::nodes(2) }).await;
+    let mut dice = dice();
+    let collection = scene.create(NAME, MetricType::L2, parts(&mut dice, [100, 100], 8)).await;
+    scene.load(NAME, 1).await.expect("a loaded collection");
+    let question = collection.any_question(&mut dice, 1, 1);
+    let request = || question.request(LIMIT);
     let (trace_id, ours) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
     let mut traced = request();
     let parent = format!("00-{trace_id}-{ours}-01");

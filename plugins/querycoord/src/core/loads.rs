@@ -273,6 +273,9 @@ impl Core {
         self.place_again = true;
         self.even_again = true;
         tracing::info!(collection = id, replicas = load.replicas, added = load.added.len(), "collection loaded");
+        // The answer tells what is to be from now on: also where that is fewer nodes than before.
+        let segments = self.collections.get(&id).map(|collection| collection.segments.clone()).unwrap_or_default();
+        segments.into_iter().for_each(|segment| self.examine(segment));
         if let (Some(token), Some(serving)) = (load.token, self.placements(id)) {
             self.answer(token, Ok(Done::Loaded(Arc::new(serving))));
         }
