@@ -307,3 +307,51 @@ async fn a_call_that_waits_is_answered_after_a_takeover_and_by_whoever_comes() {
     ask("60s").await.expect("the other one answers when it has taken over");
     standby.assert_running();
 }
+
+/// What the program prints on standard output and standard error, as people see it.
+async fn printed(arguments: &[&str], input: std::process::Stdio) -> (String, String) {
+    let mut command = std::process::Command::new(tests::binary::binary());
+    command.arg("call").args(arguments).env_clear().stdin(input);
+    // The server that it calls is served by this very thread.
+    let output = tokio::task::spawn_blocking(move || command.output()).await.expect("no panic");
+    let output = output.expect("it can be started");
+    let text = |bytes| String::from_utf8(bytes).expect("it writes UTF-8");
+    (text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn each_cause_is_printed_once() {
+    let error = async |arguments: &[&str]| {
+        let check = [&["rootcoord", "Check"], arguments].concat();
+        printed(&check, std::process::Stdio::null()).await.1
+    };
+    let refused = error(&["--address", "127.0.0.1:1"]).await;
+    assert_eq!(refused, "cannot connect to 127.0.0.1:1: Connection refused (os error 111)\n");
+    let server = Server::start_with(false).await;
+    let address = server.address.to_string();
+    let untold = error(&["--address", &address]).await;
+    let expected = "does not tell its types by gRPC reflection (grpc.reflection.v1): UNIMPLEMENTED: \n";
+    assert_eq!(untold, format!("{address} {expected}"));
+    let unread = error(&["--address", &address, "--ca", "/none.pem"]).await;
+    let system = "No such file or directory (os error 2)";
+    assert_eq!(unread, format!("no TLS ([tls], --ca, --cert, --key): \"/none.pem\" cannot be read: {system}\n"));
+    let request = error(&["--address", &address, "--json", "@/none.json"]).await;
+    assert_eq!(request, format!("cannot read the request from '@/none.json': {system}\n"));
+}
+
+#[tokio::test]
+async fn a_request_is_taken_from_a_file_and_from_standard_input() {
+    let server = Server::start().await;
+    let address = server.address.to_string();
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("request.json");
+    std::fs::write(&file, r#"{"role": "of-a-file"}"#).expect("it is writable");
+    let named = format!("@{}", file.display());
+    for json in [named.as_str(), "-", "@-"] {
+        let input = std::fs::File::open(&file).expect("it is readable");
+        let arguments = ["rootcoord", "GetIdentity", "--address", &address, "--json", json];
+        let (answer, error) = printed(&arguments, input.into()).await;
+        let answer: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{json}: {error}"));
+        assert_eq!(answer["roles"][0]["role"], "of-a-file", "{json}");
+    }
+}

@@ -29,4 +29,5 @@ mod startup;
 mod static_linking;
 mod tidy;
 mod tls;
+mod tour;
 mod unread;

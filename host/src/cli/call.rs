@@ -44,12 +44,15 @@ const EXAMPLES: &str = r#"Examples:
   componenthost call querycoord ShowLoadedCollections --config config/querycoord.toml
   componenthost call querynode GetSegmentInfo --server-id 4 --json '{}'
   componenthost call querynode LoadSegments --address 127.0.0.1:21123 --json @request.json
+  make-queries | componenthost call querycoord Search --timeout 30s --json -
   componenthost call querynode GetSegmentInfo --address node-4:21123 --ca ca.pem --cert me.pem --key me.key
   componenthost call rootcoord grpc.health.v1.Health/Check --etcd 10.0.0.5:2379 --root-path by-dev
 
-The answer is the canonical JSON of protobuf with all fields; 64-bit integers are texts in it.
-Of a stream, each message is one line. A method that takes a stream takes several JSON values,
-one after another.
+Request and answer are the canonical JSON of protobuf, the answer with all fields: 64-bit integers
+are texts, enums names, bytes base64. A field is called collection_name or collectionName. A search
+takes {"vectors": [{"values": [1.5, 2]}]}, or many in {"packed_vectors": "<base64>"}: float32,
+little-endian, one query after another; plugins/README.md shows both. Of a stream, each message
+is one line. A method that takes a stream takes several JSON values, one after another.
 
 Exit codes: 0 answered; 1 refused or failed, the reason is on standard error; 64 wrong command
 line, request or configuration."#;
@@ -62,7 +65,7 @@ pub struct CallArguments {
     pub role: Role,
     /// The method: `Search`, `QueryCoord/Search`, or with the whole name of its service
     pub method: String,
-    /// The request; `-` reads standard input, `@FILE` a file
+    /// The request; `@FILE` reads a file, `-` or `@-` standard input
     #[arg(long, default_value = "{}", value_name = "JSON")]
     pub json: String,
     /// A configuration, for its sections etcd, cluster and tls; without it etcd's defaults
@@ -194,13 +197,13 @@ fn is_deadline(code: Code) -> bool {
 /// The JSON text that `--json` means.
 fn request_text(json: &str) -> Result<String, CallError> {
     let unreadable = |source| CallError::Request { from: json.to_owned(), source };
+    if json == "-" || json == "@-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map_err(unreadable)?;
+        return Ok(text);
+    }
     match json.strip_prefix('@') {
         Some(file) => std::fs::read_to_string(file).map_err(unreadable),
-        None if json == "-" => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(unreadable)?;
-            Ok(text)
-        }
         None => Ok(json.to_owned()),
     }
 }

@@ -14,12 +14,12 @@ use super::HTTP2;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// It cannot be read.
-    #[error("\"{}\" cannot be read: {source}", path.display())]
+    #[error("\"{}\" cannot be read: {reason}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's words.
-        source: std::io::Error,
+        /// The system's words. They are in the text, which not everybody shows with its causes.
+        reason: std::io::Error,
     },
     /// It is not what it should be.
     #[error("\"{}\" holds no {what} in PEM form", path.display())]
@@ -52,7 +52,7 @@ pub(crate) fn is_set(path: &Path) -> bool {
 }
 
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, FileError> {
-    std::fs::read(path).map_err(|source| FileError::Unreadable { path: path.to_owned(), source })
+    std::fs::read(path).map_err(|reason| FileError::Unreadable { path: path.to_owned(), reason })
 }
 
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {

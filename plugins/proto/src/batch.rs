@@ -126,6 +126,11 @@ impl Batch {
     pub fn queries(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.values.chunks_exact(self.dimension)
     }
+
+    /// The queries, one after the other.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
 }
 
 impl fmt::Debug for Batch {

@@ -39,8 +39,8 @@ use crate::service::Service;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueryCoordConfig {
-    /// How long a node may take for its part of a search, 5s by default; less where the search's caller waits for less.
-    /// Then the answer is partial.
+    /// How long a search may take, 5s by default; less where its caller waits for less. Then the answer is partial. Where
+    /// another node holds the same, it is asked as well after a quarter of that time.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub search_timeout: Duration,

@@ -183,7 +183,10 @@ impl<N: Nodes, H: Holders> Search<'_, N, H> {
                 match Failure::of(ask.node, &status) {
                     Failure::NotHeld => {
                         let missing: Vec<_> = ask.segment_ids.iter().copied().filter(|id| !held.contains(id)).collect();
-                        self.holders.not_held(ask.node, &missing);
+                        // Empty where it has been loaded there a moment ago.
+                        if !missing.is_empty() {
+                            self.holders.not_held(ask.node, &missing);
+                        }
                     }
                     Failure::Refused | Failure::InBadCompany => {}
                     Failure::Exhausted | Failure::LinkLost | Failure::Other => {

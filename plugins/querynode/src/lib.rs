@@ -3,7 +3,7 @@
 //! ```text
 //! service ── LoadSegments ──► catalogue (RootCoord, for what the call does not say)
 //!    │                    └─► reading (file → memory) ──► segments
-//!    └────── Search ──► segments (choose) ──► segment (scan) ──► distance, nearest
+//!    └────── Search ──► segments (choose) ──► searches (turns, threads) ──► scan ──► sieve, distance, nearest
 //! ```
 //!
 //! What a node holds is gone with its process: QueryCoord knows what it wants where, and loads it again.
@@ -13,9 +13,12 @@ mod distance;
 mod memory;
 mod nearest;
 mod reading;
+mod scan;
+mod searches;
 mod segment;
 mod segments;
 mod service;
+mod sieve;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -40,15 +43,18 @@ pub struct QueryNodeConfig {
     /// segment is looked for in each, in order. None by default: a node that may read nothing is of little use, but a
     /// default folder would open files that nobody meant to.
     pub data_dirs: Vec<PathBuf>,
-    /// How many searches compute at the same time, each on a thread of its own; the others wait. The default is the number
-    /// of cores: more would only make each of them slower.
+    /// How many threads search. Each search gets one at least, and more while nobody else waits for one. The default is the
+    /// number of cores: more would only make each search slower.
     pub parallel_searches: NonZeroUsize,
+    /// How many searches may wait for a thread, first come, first served; more are refused with `RESOURCE_EXHAUSTED`, so
+    /// that their callers turn elsewhere or come later. Each keeps its queries meanwhile, 64 MiB at most.
+    pub waiting_searches: usize,
 }
 
 impl Default for QueryNodeConfig {
     fn default() -> Self {
         let cores = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        Self { data_dirs: Vec::new(), parallel_searches: cores }
+        Self { data_dirs: Vec::new(), parallel_searches: cores, waiting_searches: 64 }
     }
 }
 

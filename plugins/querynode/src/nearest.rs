@@ -45,6 +45,14 @@ impl Nearest {
         }
     }
 
+    /// The nearest of what both have.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        for Candidate { remoteness, id } in other.heap {
+            self.offer(remoteness, id);
+        }
+        self
+    }
+
     /// What was found, the nearest first.
     pub(crate) fn into_result(self, metric: MetricType) -> SearchResult {
         // The remoteness of a score is the score again; adding 0 makes 0 of -0, which people would wonder about.

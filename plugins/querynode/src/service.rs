@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use plugin_api::Call;
 use proto::batch::{Batch, MAX_DIMENSION};
 use proto::files::DataDirs;
 use proto::querynode::v1::query_node_server::QueryNode;
@@ -19,7 +19,8 @@ use tonic::{Request, Response, Status, async_trait};
 use crate::QueryNodeConfig;
 use crate::catalogue::Catalogue;
 use crate::reading::{self, ReadingError};
-use crate::segment;
+use crate::scan::Scan;
+use crate::searches::Searches;
 use crate::segments::Segments;
 
 /// The service over what the node holds.
@@ -27,8 +28,7 @@ pub(crate) struct Service<C> {
     catalogue: C,
     data_dirs: Arc<DataDirs>,
     segments: Arc<Segments>,
-    /// One permit for each search that computes; the others wait for their turn, or for their callers to give up.
-    searches: Arc<Semaphore>,
+    searches: Searches,
     /// One load at a time: two that read from one disk are not faster, and take the memory of both.
     loads: Arc<Semaphore>,
 }
@@ -39,7 +39,7 @@ impl<C: Catalogue> Service<C> {
             catalogue,
             data_dirs: Arc::new(DataDirs::new(config.data_dirs.clone())),
             segments,
-            searches: Arc::new(Semaphore::new(config.parallel_searches.get())),
+            searches: Searches::new(config.parallel_searches, config.waiting_searches),
             loads: Arc::new(Semaphore::new(1)),
         }
     }
@@ -164,31 +164,13 @@ impl<C: Catalogue> QueryNode for Service<C> {
     async fn search(&self, request: Request<SearchRequest>) -> Result<Response<SearchResponse>, Status> {
         let request = request.into_inner();
         let chosen = self.segments.choose(request.collection_id, &request.segment_ids)?;
-        let Some((metric, dimension)) = chosen.first().map(|segment| (segment.metric, segment.dimension)) else {
+        let Some(dimension) = chosen.first().map(|segment| segment.dimension) else {
             return Err(Status::internal("no segment was chosen"));
         };
         let batch = Batch::new(&request.vectors, &request.packed_vectors, dimension, request.topk)?;
-        let permit = Arc::clone(&self.searches).acquire_owned().await.map_err(closed)?;
-        let cancel = CancelOnDrop::default();
-        let cancelled = Arc::clone(&cancel.0);
-        let compute = move || {
-            let results =
-                segment::search(chosen.iter().map(Arc::as_ref), metric, &batch, request.topk as usize, &cancelled);
-            drop(permit);
-            results
-        };
-        let results = task::spawn_blocking(compute).await.map_err(failed)?;
+        let deadline = Call::current().and_then(|call| call.deadline);
+        let results = self.searches.search(Scan::new(chosen, batch, request.topk as usize, deadline)).await?;
         Ok(Response::new(SearchResponse { results }))
-    }
-}
-
-/// Ends a search whose caller has gone: its handler is dropped, and with it this.
-#[derive(Default)]
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -255,7 +237,8 @@ mod tests {
         write_fvecs(dir.path(), "eight.fvecs", &[[0.0, 1.0]]);
         let config = QueryNodeConfig {
             data_dirs: vec![dir.path().to_owned()],
-            parallel_searches: NonZeroUsize::new(1).unwrap(),
+            parallel_searches: NonZeroUsize::MIN,
+            ..QueryNodeConfig::default()
         };
         let service = Service::new(&config, Arc::default(), Fake(infos()));
         (dir, service)

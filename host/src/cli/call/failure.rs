@@ -13,6 +13,7 @@ use super::lookup::Found;
 use crate::config::{EXIT_CODE, Mistakes};
 use crate::etcd::EtcdError;
 use crate::tls::FileError;
+use crate::tls::connect::ConnectError;
 use crate::tls::fault::TlsFault;
 
 /// Why a call gave no answer.
@@ -77,6 +78,9 @@ pub enum CallError {
         source: tonic::transport::Error,
     },
     /// There is no way to the address.
+    #[error(transparent)]
+    Unreachable(ConnectError),
+    /// The other side did not take up HTTP/2, or not in time.
     #[error("cannot connect to {address}")]
     Connect {
         /// The address.
@@ -150,9 +154,9 @@ pub enum CallError {
 /// What is wrong with a host's own account of its types.
 #[derive(Debug, thiserror::Error)]
 pub enum ReflectionError {
-    /// The question was refused.
+    /// The question was refused. All that its status says is in the text.
     #[error("{}", described(.0))]
-    Refused(#[from] Box<Status>),
+    Refused(Box<Status>),
     /// The answer is none to the question.
     #[error("it answers {answer} when asked for {question}")]
     Answer {
@@ -169,11 +173,18 @@ pub enum ReflectionError {
     Types(#[from] DescriptorError),
 }
 
+impl From<Box<Status>> for ReflectionError {
+    fn from(status: Box<Status>) -> Self {
+        Self::Refused(status)
+    }
+}
+
 impl CallError {
     /// Was the call executed by nobody, and may it be answered when it is made again: has somebody else the role by then, or
     /// does the same one serve?
     pub(super) fn may_pass(&self, role: &str) -> bool {
         match self {
+            Self::Unreachable(error) => !error.is_for_good(),
             Self::Connect { .. } | Self::Broken { .. } => true,
             // Nobody is active, and one of them will be.
             Self::Several { registered, .. } => registered.iter().all(|found| found.remark == "standby"),
@@ -198,6 +209,7 @@ impl CallError {
             Self::Etcd(_)
             | Self::NoSuchRole { .. }
             | Self::NoSuchServer { .. }
+            | Self::Unreachable(_)
             | Self::Connect { .. }
             | Self::Tls { .. }
             | Self::Broken { .. }

@@ -1,5 +1,6 @@
 //! The way to the host that is called: as hosts call one another, over TLS where the configuration or the options have it.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -25,14 +26,27 @@ pub(super) async fn connect(
     let (role, trace) = (arguments.role.clone(), Trace::default());
     let traced = trace.clone();
     let to = address.to_owned();
+    // tonic wraps it twice, with the same words each time: it is taken from here.
+    let failed = Arc::new(Mutex::new(None));
+    let fails = Arc::clone(&failed);
     let connector = tower::service_fn(move |_| {
         let (to, role, security, trace) = (to.clone(), role.clone(), security.clone(), traced.clone());
-        async move { connect::connect(&to, &role, &security, &trace).await.map(TokioIo::new) }
+        let fails = Arc::clone(&fails);
+        async move {
+            let connected = connect::connect(&to, &role, &security, &trace).await;
+            connected.map(TokioIo::new).map_err(|error| {
+                *fails.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                std::io::Error::other("no connection")
+            })
+        }
     });
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|source| CallError::Address { address: address.to_owned(), source })?;
     let connected = endpoint.connect_timeout(CONNECT_TIMEOUT).connect_with_connector(connector).await;
-    let channel = connected.map_err(|source| CallError::Connect { address: address.to_owned(), source })?;
+    let channel = connected.map_err(|source| match failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(error) => CallError::Unreachable(error),
+        None => CallError::Connect { address: address.to_owned(), source },
+    })?;
     Ok((channel, trace))
 }
 

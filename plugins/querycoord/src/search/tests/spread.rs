@@ -71,3 +71,18 @@ async fn one_that_cannot_be_called_is_asked_last() {
     nodes.found_all().await;
     assert_eq!(nodes.asked().iter().map(|(node, _)| *node).collect::<Vec<_>>(), [1, 2, 3]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_many_segments_each_node_is_asked_once_and_quickly() {
+    let nodes_of = |id: i64| [id % 50, (id + 7) % 50];
+    let holders: Vec<_> = (0..1000).map(nodes_of).collect();
+    let segments: Vec<_> = holders.iter().zip(0..).map(|(nodes, id)| (id, 5, nodes.as_slice())).collect();
+    let nodes = Nodes::serving(&segments);
+    let begun = std::time::Instant::now();
+    nodes.found_all().await;
+    let took = begun.elapsed();
+    assert!(took.as_secs() < 2, "{took:?}");
+    let asked: Vec<_> = nodes.asked().into_iter().map(|(node, _)| node).collect();
+    let different: std::collections::BTreeSet<_> = asked.iter().collect();
+    assert!(asked.len() == different.len() && asked.len() <= 50, "{asked:?}");
+}
