@@ -70,6 +70,10 @@ impl Core {
 
     /// Begins the next load of a collection, where it is its turn.
     pub(super) fn begin_next(&mut self, id: i64) {
+        if self.is_being_written(Key::Collection(id)) {
+            // The load or release before may have been carried out: it is known in a moment.
+            return;
+        }
         while let Some(collection) = self.collections.get_mut(&id) {
             if !self.table || collection.load.is_some() || !collection.releasing.is_empty() {
                 return;
@@ -260,6 +264,7 @@ impl Core {
             _ if collection.replicas > 0 || !collection.releasing.is_empty() => self.complete_release(id),
             _ => {}
         }
+        self.begin_next(id);
     }
 
     fn complete(&mut self, id: i64, load: Load) {
