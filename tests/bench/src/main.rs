@@ -48,7 +48,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     if std::env::var_os(peers::HOST).is_some() {
-        return componenthost::program::run(&[probe_plugin::PLUGIN]);
+        return componenthost::program::run(&[probe_plugin::PLUGIN, querynode::PLUGIN]);
     }
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");

@@ -10,6 +10,7 @@ mod links;
 mod memory;
 mod publication;
 mod ready;
+mod search;
 mod sessions;
 mod stamps;
 mod start;
@@ -29,4 +30,5 @@ pub const ALL: &[Subject] = &[
     calls::SUBJECT,
     start::SUBJECT,
     start::NOTICES,
+    search::SUBJECT,
 ];
