@@ -11,6 +11,7 @@ mod held;
 mod kills;
 mod limits;
 mod loads;
+mod memory;
 mod moves;
 mod random;
 pub mod reference;
