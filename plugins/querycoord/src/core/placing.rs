@@ -108,7 +108,9 @@ impl Core {
     /// Is it where it is to be, and does the metadata say so?
     pub(super) fn is_settled(&self, segment: &Segment) -> bool {
         let kept = segment.kept.iter().flatten();
-        !segment.aim.is_empty() && segment.aim.is_subset(&segment.holders) && kept.eq(&segment.aim)
+        let key = Key::Segment(segment.record.collection, segment.record.id);
+        let known = !self.is_being_written(key) && kept.eq(&segment.aim);
+        !segment.aim.is_empty() && segment.aim.is_subset(&segment.holders) && known
     }
 
     /// The same, and a search can be sent there.
