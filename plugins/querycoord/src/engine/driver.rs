@@ -95,6 +95,10 @@ fn carry_out<S: Store, C: Cluster>(engine: &Arc<Engine<S, C>>, action: Action) -
         Action::Dismiss { call, node, reason } => {
             async move { Input::Dismissed(call, limited(limits.call, cluster.dismiss(node, reason)).await) }.boxed()
         }
+        Action::Confirm { call, collection } => {
+            async move { Input::Confirmed(call, limited(limits.call, cluster.has_collection(collection)).await) }
+                .boxed()
+        }
         Action::Answer(token, done) => {
             if let Some(caller) = engine.callers().waiting.remove(&token) {
                 // It may have gone away.

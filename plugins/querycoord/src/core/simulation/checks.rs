@@ -64,6 +64,7 @@ impl World {
         for value in self.metadata.values() {
             match serde_json::from_slice(value).expect("a record") {
                 Record::Collection { collection, replica_number, .. } => {
+                    assert!(!self.dropped.contains(&collection.id), "{} is dropped, and loaded", collection.id);
                     replicas.insert(collection.id, replica_number);
                 }
                 Record::Segment { segment, nodes, .. } => {
