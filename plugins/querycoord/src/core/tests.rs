@@ -74,6 +74,20 @@ fn a_holder_is_released_only_where_a_search_can_be_sent_to_another() {
 }
 
 #[test]
+fn a_holder_is_not_released_while_the_metadata_may_come_to_name_it() {
+    let (mut core, _) = kept(&[(1, Standing::Callable, &[10]), (2, Standing::Callable, &[])]);
+    assert_eq!(step(&mut core, 0, Input::Node(node(1, Standing::GivenUp))), ["load 10 on 2"]);
+    let loading = last(&core);
+    assert_eq!(step(&mut core, 0, Input::Loaded(loading, Ok(()))), ["write"]);
+    // It is to be on node 1 again, as the metadata says, for all that is known.
+    let back = [(1, Standing::Callable), (2, Standing::GivenUp), (2, Standing::Callable)];
+    let done: Vec<_> = back.iter().flat_map(|(id, at)| step(&mut core, 0, Input::Node(node(*id, *at)))).collect();
+    assert_eq!(done, ["ask 1", "ask 2"]);
+    assert_eq!(step(&mut core, 0, Input::Written(Ok(true))), ["write"]);
+    assert_eq!(step(&mut core, 0, Input::Written(Ok(true))), ["release [10] on 2"]);
+}
+
+#[test]
 fn a_broken_link_moves_nothing_and_a_node_that_is_given_up_is_replaced() {
     let cases = [
         (Input::Node(node(1, Standing::Unreachable)), vec![]),
