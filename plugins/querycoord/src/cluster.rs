@@ -19,6 +19,9 @@ pub(crate) trait Cluster: Send + Sync + 'static {
     /// RootCoord's collection of that name.
     async fn collection(&self, name: &str) -> Result<CollectionInfo, Status>;
 
+    /// Has RootCoord the collection of that id? `NOT_FOUND` where it has not, or not any more.
+    async fn has_collection(&self, collection_id: i64) -> Result<(), Status>;
+
     /// RootCoord's segments of a collection.
     async fn segments(&self, collection_id: i64) -> Result<Vec<SegmentInfo>, Status>;
 
@@ -76,6 +79,10 @@ impl Links {
 impl Cluster for Links {
     async fn collection(&self, name: &str) -> Result<CollectionInfo, Status> {
         self.describe(DescribeCollectionRequest { collection_name: name.to_owned(), collection_id: 0 }).await
+    }
+
+    async fn has_collection(&self, collection_id: i64) -> Result<(), Status> {
+        self.by_id(collection_id).await.map(|_| ())
     }
 
     async fn segments(&self, collection_id: i64) -> Result<Vec<SegmentInfo>, Status> {

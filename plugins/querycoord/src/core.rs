@@ -22,6 +22,8 @@ mod records;
 mod shown;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -82,6 +84,8 @@ pub(crate) enum Input {
     Released(CallId, Result<(), Status>),
     /// A node was told that it need not wait.
     Dismissed(CallId, Result<(), Status>),
+    /// RootCoord was asked for a collection: `NOT_FOUND` where that has been dropped.
+    Confirmed(CallId, Result<(), Status>),
     /// The metadata was to be changed: was it as it was thought to be?
     Written(Result<bool, Status>),
     /// The metadata was read again, key by key.
@@ -113,6 +117,8 @@ pub(crate) enum Action {
     Release { call: CallId, node: i64, segments: Vec<i64> },
     /// Tell a stopping node that it need not wait.
     Dismiss { call: CallId, node: i64, reason: String },
+    /// Ask RootCoord whether it has a collection still.
+    Confirm { call: CallId, collection: i64 },
     /// Answer a caller.
     Answer(Token, Box<Result<Done, Status>>),
 }
@@ -295,6 +301,7 @@ impl Core {
             Input::Loaded(call, result) => self.loaded(call, result),
             Input::Released(call, result) => self.released(call, result),
             Input::Dismissed(call, result) => self.dismissed(call, result),
+            Input::Confirmed(call, result) => self.confirmed(call, result),
             Input::Written(result) => self.written(result),
             Input::Read(result) => self.read_back(result),
             Input::Fenced(fenced) => self.fenced = fenced,

@@ -3,6 +3,9 @@
 //! One load of a collection at a time; others wait for it. A load is completed when each of the collection's segments is on as
 //! many nodes as it asks for, and the metadata says so by one write of the collection's record. Where a segment has been
 //! refused by every node the load is taken back: what it added is released, what was loaded before stays.
+//!
+//! What is to be loaded was read from RootCoord before: a collection that was dropped since then, when nobody here knew of the
+//! load, is released by nobody. So RootCoord is asked once more when the load has begun, and no load is completed before that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +14,7 @@ use plugin_api::{Reason, Refusal};
 use proto::records::{CollectionRecord, SegmentRecord};
 use tonic::{Code, Status};
 
-use super::{Action, Collection, Core, Key, Record, Segment, Token};
+use super::{Action, CallId, Collection, Core, Key, Record, Segment, Token};
 use crate::limit::is_unanswered;
 use crate::serving::{Serving, Standing};
 
@@ -37,6 +40,8 @@ pub(super) struct Load {
     /// Who waits; nobody any more where the metadata could not be written.
     token: Option<Token>,
     pub(super) replicas: u32,
+    /// RootCoord is being asked whether it has the collection still.
+    unconfirmed: Option<CallId>,
     /// The segments that came with it.
     added: BTreeSet<i64>,
     /// Those of the collection that are not on enough nodes.
@@ -145,7 +150,10 @@ impl Core {
         let missing = collection.segments.clone();
         self.touched.extend(&missing);
         self.dirty.insert(Key::Collection(id));
-        collection.load = Some(Load { token: Some(asked.token), replicas, added, missing, failed: BTreeMap::new() });
+        let call = self.next_call();
+        self.actions.push(Action::Confirm { call, collection: id });
+        let (token, failed) = (Some(asked.token), BTreeMap::new());
+        collection.load = Some(Load { token, replicas, unconfirmed: Some(call), added, missing, failed });
         self.collections.insert(id, collection);
         self.place_again = true;
     }
@@ -164,10 +172,27 @@ impl Core {
         }
     }
 
-    /// Is all of it on its nodes, and all that came with it in the metadata?
+    /// RootCoord has a collection still, or it does not say so: then nothing may be loaded of it.
+    pub(super) fn confirmed(&mut self, call: CallId, result: Result<(), Status>) {
+        let is_asked = |at: &Collection| at.load.as_ref().is_some_and(|load| load.unconfirmed == Some(call));
+        let Some((id, at)) = self.collections.iter_mut().find(|(_, at)| is_asked(at)) else { return };
+        let (id, name) = (*id, &at.record.name);
+        let Err(status) = result else {
+            at.load.iter_mut().for_each(|load| load.unconfirmed = None);
+            self.dirty.insert(Key::Collection(id));
+            return;
+        };
+        let text = match status.code() {
+            Code::NotFound => format!("collection '{name}' was dropped while it was being loaded"),
+            _ => format!("asking RootCoord for collection '{name}': {}", status.message()),
+        };
+        self.take_back(id, Status::with_details(status.code(), text, status.details().to_vec().into()));
+    }
+
+    /// Is all of it on its nodes, all that came with it in the metadata, and the collection not dropped before it began?
     pub(super) fn is_loaded(&self, load: &Load) -> bool {
         let is_kept = |id: &i64| self.segments.get(id).is_some_and(|segment| segment.kept.is_some());
-        load.missing.is_empty() && load.added.iter().all(is_kept)
+        load.unconfirmed.is_none() && load.missing.is_empty() && load.added.iter().all(is_kept)
     }
 
     /// No node can take a segment. A load of it has failed, where none may be able to later.

@@ -101,7 +101,7 @@ impl Core {
             let at = self.nodes.get(&node)?;
             let can = at.standing == Standing::Callable && at.loading.len() < self.settings.max_moves_per_node;
             let of_node = waiting.range((node, i64::MIN)..=(node, i64::MAX));
-            if let Some(first) = of_node.filter(|(_, id)| !at.releasing.contains_key(id)).find(|_| can) {
+            if let Some(first) = of_node.take_while(|_| can).find(|(_, id)| !at.releasing.contains_key(id)) {
                 return Some(*first);
             }
             from = (node.checked_add(1)?, i64::MIN);

@@ -207,6 +207,10 @@ impl Core {
         if !changes.is_empty() {
             self.actions.push(Action::Write(changes.clone()));
             self.writing = Writing::Under(changes);
+        } else if self.write_trouble.count > 0 {
+            // What was read again is as it is to be: moves need not wait for a write that is not needed.
+            self.write_trouble = Trouble::default();
+            self.timers.insert(self.now);
         }
     }
 

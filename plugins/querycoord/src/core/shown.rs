@@ -120,7 +120,8 @@ impl Core {
                 failed.iter().map(|(node, trouble)| format!("querynode-{node} failed to load it ({})", trouble.error)),
             );
             if callable < replicas as usize {
-                reasons.push(format!("{callable} querynodes can be called"));
+                let nodes = if callable == 1 { "querynode" } else { "querynodes" };
+                reasons.push(format!("{callable} {nodes} can be called"));
             }
             let alone = self.nodes.iter().filter(|(id, node)| {
                 node.loads.until > self.now && !segment.aim.contains(id) && !segment.failures.contains_key(id)

@@ -1,19 +1,20 @@
 //! Random histories: the rules against a model of nodes, notices, callers and metadata ([`world`]).
 //!
-//! Nodes die, come, stop, refuse and lose answers, links break, the metadata is fenced or loses answers, and the coordinator
-//! is killed at any action. After each step:
+//! Nodes die, come, stop, refuse and lose answers, links break, collections are dropped, the metadata is fenced or loses answers,
+//! and the coordinator is killed at any action. After each step:
 //!
 //! * a segment of a completed load that searches could reach on a node stays reachable, unless that node has died or forgotten;
 //! * nothing is released that the metadata has on that node, or that searches are still sent to there;
 //! * no more loads are under way than may be.
 //!
 //! Once all is well again it comes to rest, and then: each segment is on as many nodes as its collection asks for and there
-//! are, and nowhere else; nodes hold as much as each other to within their largest segment; the metadata says just that; every
-//! caller was answered, and what was answered is so.
+//! are, and nowhere else; nodes hold as much as each other to within their largest segment; the metadata says just that, and
+//! nothing of a dropped collection; every caller was answered, and what was answered is so.
 //!
 //! `SIMULATION_SEED=7` runs that seed and prints its history; `SIMULATION_SEEDS=100000` or `FULL=1` runs more.
 #![expect(clippy::print_stdout, reason = "the history of a seed that failed")]
 
+mod callers;
 mod checks;
 mod nodes;
 mod world;

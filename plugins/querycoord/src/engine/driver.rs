@@ -19,6 +19,9 @@ use crate::cluster::Cluster;
 use crate::core::{Action, Change, Input};
 use crate::limit::limited;
 
+/// So many answers are taken together at most: who asks for something does not wait for more.
+const AT_ONCE: usize = 64;
+
 /// Until it is dropped, or nobody can ask for anything any more.
 pub(super) async fn run<S: Store, C: Cluster>(engine: Arc<Engine<S, C>>, mut inputs: UnboundedReceiver<Input>) {
     let mut peers = engine.cluster.peers().fuse();
@@ -27,7 +30,7 @@ pub(super) async fn run<S: Store, C: Cluster>(engine: Arc<Engine<S, C>>, mut inp
     let mut fence = pin!(fence(&engine, true));
     loop {
         let timer = engine.core().timer().map(|at| engine.begun + at);
-        let happened = tokio::select! {
+        let mut happened = tokio::select! {
             input = inputs.recv() => match input {
                 Some(input) => vec![input],
                 None => return,
@@ -41,6 +44,12 @@ pub(super) async fn run<S: Store, C: Cluster>(engine: Arc<Engine<S, C>>, mut inp
             }
             () = sleep_until(timer.unwrap_or(engine.begun)), if timer.is_some() => vec![Input::Timer],
         };
+        // What is there by now is taken together: what searches go by is made once for all of it.
+        while happened.len() < AT_ONCE
+            && let Some(Some(input)) = under_way.next().now_or_never()
+        {
+            happened.push(input);
+        }
         let now = engine.begun.elapsed();
         let actions: Vec<_> = {
             let mut core = engine.core();
@@ -94,6 +103,10 @@ fn carry_out<S: Store, C: Cluster>(engine: &Arc<Engine<S, C>>, action: Action) -
         }
         Action::Dismiss { call, node, reason } => {
             async move { Input::Dismissed(call, limited(limits.call, cluster.dismiss(node, reason)).await) }.boxed()
+        }
+        Action::Confirm { call, collection } => {
+            async move { Input::Confirmed(call, limited(limits.call, cluster.has_collection(collection)).await) }
+                .boxed()
         }
         Action::Answer(token, done) => {
             if let Some(caller) = engine.callers().waiting.remove(&token) {

@@ -27,8 +27,19 @@ impl World {
         let loads = self.under_way.iter().filter(|(action, _)| matches!(action, Action::Load { .. })).count();
         assert!(loads <= SETTINGS.max_moves, "{loads} loads at once");
         let (serving, after) = (serving(&self.core), self.reachable());
-        let lost = before.difference(&after).find(|id| serving.contains_key(id) && !self.forgotten.contains(id));
+        let lost = |id: &&i64| {
+            let nodes = serving.get(id);
+            nodes.is_some_and(|nodes| !nodes.iter().any(|node| self.is_mistaken_for_callable(*node)))
+        };
+        let lost = before.difference(&after).filter(lost).find(|id| !self.forgotten.contains(id));
         assert!(lost.is_none(), "{lost:?} could be searched, and cannot any more: {serving:?}");
+    }
+
+    /// It cannot be called any more, and nobody has been told so yet.
+    fn is_mistaken_for_callable(&self, id: i64) -> bool {
+        let callable = |standing| matches!(standing, Standing::Callable | Standing::Stopping);
+        let thought = self.core.nodes.get(&id).is_some_and(|node| callable(node.standing));
+        thought && !self.nodes.get(&id).is_some_and(|node| callable(node.standing))
     }
 
     /// The segments that searches are sent to a node for that holds them and can be called.
@@ -64,6 +75,7 @@ impl World {
         for value in self.metadata.values() {
             match serde_json::from_slice(value).expect("a record") {
                 Record::Collection { collection, replica_number, .. } => {
+                    assert!(!self.dropped.contains(&collection.id), "{} is dropped, and loaded", collection.id);
                     replicas.insert(collection.id, replica_number);
                 }
                 Record::Segment { segment, nodes, .. } => {

@@ -44,6 +44,10 @@ impl World {
                 self.end(*node);
                 Input::Dismissed(*call, Ok(()))
             }
+            Action::Confirm { call, collection } => {
+                let there = self.catalogue.contains_key(collection).then_some(());
+                Input::Confirmed(*call, there.ok_or_else(|| Status::not_found("no such collection")))
+            }
             Action::Answer(..) => return None,
         })
     }
@@ -66,6 +70,7 @@ pub(super) fn failed(action: &Action) -> Input {
         Action::Load { call, .. } => Input::Loaded(told(call), Err(lost())),
         Action::Release { call, .. } => Input::Released(told(call), Err(lost())),
         Action::Dismiss { call, .. } => Input::Dismissed(told(call), Err(lost())),
+        Action::Confirm { call, .. } => Input::Confirmed(told(call), Err(lost())),
         Action::Answer(..) => Input::Timer,
     }
 }

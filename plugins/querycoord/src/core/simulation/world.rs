@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
-use proto::records::{CollectionRecord, SegmentRecord};
+use proto::records::SegmentRecord;
 use tonic::Status;
 
-use super::super::{Action, Core, Done, Input, Key, Seen, Settings, Time, Token};
+use super::super::{Action, Core, Input, Key, Seen, Settings, Time, Token};
 use super::nodes::failed;
 use crate::serving::Standing;
 
@@ -35,8 +35,12 @@ pub(super) struct World {
     pub(super) nodes: BTreeMap<i64, RealNode>,
     pub(super) metadata: BTreeMap<Key, Bytes>,
     pub(super) fenced: bool,
-    /// What RootCoord has.
+    /// What RootCoord has; what it has dropped and not seen released yet, or has.
     pub(super) catalogue: BTreeMap<i64, Vec<SegmentRecord>>,
+    pub(super) marks: BTreeSet<i64>,
+    pub(super) dropped: BTreeSet<i64>,
+    /// Loads whose segments were read from RootCoord, and that nobody here knows of yet.
+    pub(super) read: VecDeque<Input>,
     /// Not told yet, in order; and under way.
     pub(super) notices: VecDeque<Input>,
     /// With the answer, where it has been carried out already.
@@ -63,6 +67,9 @@ impl World {
             metadata: BTreeMap::new(),
             fenced: false,
             catalogue: BTreeMap::new(),
+            marks: BTreeSet::new(),
+            dropped: BTreeSet::new(),
+            read: VecDeque::new(),
             notices: VecDeque::new(),
             under_way: Vec::new(),
             callers: BTreeMap::new(),
@@ -80,7 +87,7 @@ impl World {
         world
     }
 
-    fn next(&mut self) -> i64 {
+    pub(super) fn next(&mut self) -> i64 {
         self.next += 1;
         self.next
     }
@@ -97,8 +104,10 @@ impl World {
             0..45 => drop(self.answer_one()),
             45..65 => drop(self.notice_one()),
             65..72 => self.pass_time(),
-            72..78 => self.ask_to_load(),
-            78..80 => self.ask_to_release(),
+            72..75 => self.read_to_load(),
+            75..78 => drop(self.ask_to_load()),
+            78..79 => self.ask_to_release(),
+            79..80 => self.drop_collection(),
             80..83 => self.come(),
             83..85 => self.die(),
             85..88 => self.change_link(),
@@ -114,7 +123,7 @@ impl World {
     /// What is under way goes on; `false` at rest.
     pub(super) fn go_on(&mut self) -> bool {
         let (answered, told) = (self.answer_one(), self.notice_one());
-        if answered || told {
+        if answered || told || self.ask_to_load() || self.release_dropped() {
             return true;
         }
         if let Some(at) = self.core.timer() {
@@ -189,35 +198,6 @@ impl World {
         self.input(Input::Timer);
     }
 
-    fn ask_to_load(&mut self) {
-        let known: Vec<_> = self.catalogue.keys().copied().collect();
-        let id = match self.random.choice(known) {
-            Some(id) if self.random.u32(0..3) > 0 => id,
-            _ => self.next(),
-        };
-        for _ in 0..self.random.usize(0..8) {
-            let segment = self.next();
-            let rows = if self.random.u32(0..5) == 0 { 0 } else { self.random.u64(1..1000) };
-            let record = SegmentRecord { id: segment, collection: id, path: format!("{segment}"), rows, first_id: 0 };
-            self.catalogue.entry(id).or_default().push(record);
-        }
-        let segments = self.catalogue.entry(id).or_default().clone();
-        let token = Token(self.next() as u64);
-        let replica_number = self.random.u32(0..4);
-        self.callers.insert(token, (id, Some(replica_number)));
-        let (name, metric) = (format!("c{id}"), "L2".to_owned());
-        let collection = CollectionRecord { id, name, dimension: 1, metric, created: 0 };
-        self.input(Input::Load { token, collection, segments, replica_number });
-    }
-
-    fn ask_to_release(&mut self) {
-        let known: Vec<_> = self.catalogue.keys().copied().collect();
-        let Some(id) = self.random.choice(known) else { return };
-        let token = Token(self.next() as u64);
-        self.callers.insert(token, (id, None));
-        self.input(Input::Release { token, id, name: format!("c{id}") });
-    }
-
     fn come(&mut self) {
         let id = self.next();
         if self.nodes.len() < 7 {
@@ -285,6 +265,7 @@ impl World {
                 self.carry_out(&action);
             }
         }
+        self.read.clear();
         for (_, (id, _)) in std::mem::take(&mut self.callers) {
             self.doubtful.insert(id);
         }
@@ -343,21 +324,6 @@ impl World {
         self.under_way.swap_remove(at);
         self.input(done.filter(|_| !lost).unwrap_or_else(|| failed(&action)));
         true
-    }
-
-    fn answered(&mut self, token: Token, done: Result<Done, Status>) {
-        let (id, asked) = self.callers.remove(&token).expect("an answer for each caller");
-        match done {
-            Ok(Done::Loaded(serving)) => {
-                let segments = serving.segments.iter().map(|served| served.segment.id).collect();
-                assert!(asked.is_some_and(|asked| asked == 0 || asked == serving.replica_number), "{asked:?}");
-                self.promised.insert(id, (serving.replica_number, segments));
-            }
-            Ok(Done::Released) => drop(self.promised.remove(&id)),
-            // Nobody knows what became of the metadata.
-            Err(status) if status.message().contains("metadata") => drop(self.doubtful.insert(id)),
-            Err(_) => {}
-        }
     }
 }
 

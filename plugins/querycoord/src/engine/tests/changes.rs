@@ -140,6 +140,38 @@ async fn a_load_goes_on_without_its_caller_and_ends_with_a_release() {
 }
 
 #[tokio::test]
+async fn a_collection_that_is_dropped_before_its_load_is_known_is_not_kept() {
+    let world = world([10, 11]).await;
+    world.cluster.change(|content| content.dropped_when_read = true);
+    let error = world.load().await.unwrap_err();
+    assert_eq!(
+        (error.code(), error.message()),
+        (Code::NotFound, "collection 'c' was dropped while it was being loaded")
+    );
+    assert_eq!(world.kept().await, []);
+    world.holds([(1, vec![]), (2, vec![])]).await;
+    assert!(!world.coord.engine.is_wanted(5));
+}
+
+#[tokio::test]
+async fn a_collection_that_is_dropped_is_not_kept_either_where_the_caller_of_its_load_has_gone() {
+    let world = world([10, 11]).await;
+    world.cluster.change(|content| content.dropped_when_read = true);
+    let mut load = Box::pin(world.load());
+    // As far as it goes without waiting: the load is asked for.
+    assert!(futures_util::poll!(&mut load).is_pending());
+    drop(load);
+    let taken_back = tokio::time::timeout(Duration::from_secs(10), async {
+        while world.cluster.confirmations() == 0 || world.coord.engine.is_wanted(5) {
+            tokio::task::yield_now().await;
+        }
+    });
+    taken_back.await.unwrap();
+    assert_eq!(world.kept().await, []);
+    world.holds([(1, vec![]), (2, vec![])]).await;
+}
+
+#[tokio::test]
 async fn two_loads_at_once_are_both_answered() {
     let world = world([10, 11]).await;
     let (first, second) = tokio::join!(world.load_on(1), world.load_on(2));

@@ -29,6 +29,10 @@ pub(super) struct Content {
     pub(super) bad: BTreeMap<i64, Status>,
     /// Nodes that never answer a load.
     pub(super) loading_for_ever: BTreeSet<i64>,
+    /// Collections are dropped as soon as their segments have been read.
+    pub(super) dropped_when_read: bool,
+    /// How often RootCoord was asked whether it has a collection still.
+    pub(super) confirmations: usize,
     pub(super) dismissed: Vec<(i64, String)>,
     watching: Vec<UnboundedSender<PeerChange>>,
 }
@@ -59,6 +63,10 @@ impl Nodes {
     pub(super) fn held(&self) -> BTreeMap<i64, Vec<i64>> {
         let content = self.0.lock().unwrap();
         content.held.iter().map(|(node, held)| (*node, held.iter().copied().collect())).collect()
+    }
+
+    pub(super) fn confirmations(&self) -> usize {
+        self.0.lock().unwrap().confirmations
     }
 
     pub(super) fn dismissed(&self) -> Vec<(i64, String)> {
@@ -115,10 +123,23 @@ impl Cluster for Nodes {
         })
     }
 
+    async fn has_collection(&self, collection_id: i64) -> Result<(), Status> {
+        let mut content = self.0.lock().unwrap();
+        content.confirmations += 1;
+        let collections = content.collections.as_ref().ok_or_else(|| Status::unavailable("FENCED"))?;
+        let there = collections.values().any(|(id, _)| *id == collection_id);
+        there.then_some(()).ok_or_else(|| Status::not_found(format!("there is no collection with id {collection_id}")))
+    }
+
     async fn segments(&self, collection_id: i64) -> Result<Vec<SegmentInfo>, Status> {
-        let content = self.0.lock().unwrap();
+        let mut content = self.0.lock().unwrap();
         let collections = content.collections.iter().flatten();
-        Ok(collections.filter(|(_, (id, _))| *id == collection_id).flat_map(|(_, (_, all))| all.clone()).collect())
+        let of =
+            collections.filter(|(_, (id, _))| *id == collection_id).flat_map(|(_, (_, all))| all.clone()).collect();
+        if content.dropped_when_read {
+            content.collections = Some(BTreeMap::new());
+        }
+        Ok(of)
     }
 
     async fn load(&self, node: i64, request: LoadSegmentsRequest) -> Result<(), Status> {
