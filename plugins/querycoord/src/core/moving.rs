@@ -8,7 +8,7 @@ use crate::serving::Standing;
 /// Which load comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Urgency {
-    /// No node holds it that a search can ask.
+    /// No node holds it that a search can ask, and none is loading it.
     Lost,
     /// A node that is stopping holds it, and waits for that.
     Leaving,
@@ -34,13 +34,19 @@ impl Core {
         let stands = |standing| move |node: &&i64| self.nodes.get(node).is_some_and(|at| at.standing == standing);
         let has = |standing| segment.holders.iter().find(stands(standing)).is_some();
         let replicas = self.replicas(segment);
+        let is_coming = || {
+            let loads =
+                |node| self.nodes.get(node).is_some_and(|at: &Node| at.loading.contains_key(&segment.record.id));
+            segment.aim.iter().any(loads)
+        };
         if !segment.committed {
             Urgency::Lacking
         } else if has(Standing::Stopping) {
             Urgency::Leaving
-        } else if !has(Standing::Callable) && !has(Standing::Unreachable) {
+        } else if !has(Standing::Callable) && !has(Standing::Unreachable) && !is_coming() {
             Urgency::Lost
         } else if segment.holders.len() < replicas {
+            // One replica of each segment comes before a second of any.
             Urgency::Lacking
         } else {
             Urgency::Move
@@ -114,6 +120,8 @@ impl Core {
             let (collection, segment) = (collection.record.clone(), segment.record.clone());
             self.actions.push(Action::Load { call, node, collection, segment });
             self.calls.insert(call, Asked::Load { node, segment: id });
+            // Its other replicas are less urgent now.
+            self.queue(id);
         }
     }
 
