@@ -370,7 +370,12 @@ impl Core {
         let factor = 1_u32.checked_shl(trouble.count).unwrap_or(u32::MAX);
         trouble.count = trouble.count.saturating_add(1);
         trouble.until = now + settings.backoff_min.saturating_mul(factor).min(settings.backoff_max);
-        trouble.error = format!("{:?}: {}", error.code(), error.message());
+        trouble.error = text_of(error);
         timers.insert(trouble.until);
     }
+}
+
+/// A failure as people are shown it.
+fn text_of(error: &Status) -> String {
+    format!("{:?}: {}", error.code(), error.message())
 }

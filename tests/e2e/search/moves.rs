@@ -68,6 +68,25 @@ async fn a_node_that_comes_takes_its_share_without_a_gap() {
 }
 
 #[tokio::test]
+async fn the_log_says_how_nodes_stand_and_what_is_loaded_where_and_why() {
+    let (scene, collection, _) = many_segments(2, 1).await;
+    let node = scene.spawn_node(|config| config);
+    has_begun_to_fill(&node).await;
+    scene.whole(LIMIT, &[(&collection, 1)]).await;
+    let id = node.server_id("querynode").await.to_string();
+    let logged = async |message: &str, key: &str, value: &str| {
+        let querycoord = &scene.querycoord;
+        querycoord.logged(|line| line.message() == message && line.text(key).as_deref() == Some(value)).await
+    };
+    logged("how a querynode stands", "standing", "Callable").await;
+    let moved = logged("a segment is moved, to where fewer rows are", "node", &id).await;
+    assert!(moved.field("segment").is_some() && moved.field("from").is_some());
+    node.kill9();
+    logged("a querynode is gone", "node", &id).await;
+    logged("a segment is loaded on one node more", "why", "no querynode that can be called holds it").await;
+}
+
+#[tokio::test]
 async fn a_coordinator_that_is_killed_amid_moves_goes_on_from_there() {
     let (scene, collection, mut dice) = many_segments(2, 1).await;
     let question = collection.any_question(&mut dice, 3, 10);

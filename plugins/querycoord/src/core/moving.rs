@@ -8,7 +8,7 @@ use crate::serving::Standing;
 /// Which load comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Urgency {
-    /// No node holds it that a search can ask.
+    /// No node holds it that a search can ask, and none is loading it.
     Lost,
     /// A node that is stopping holds it, and waits for that.
     Leaving,
@@ -18,18 +18,35 @@ pub(super) enum Urgency {
     Move,
 }
 
+impl Urgency {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Lost => "no querynode that can be called holds it",
+            Self::Leaving => "a querynode that holds it is stopping",
+            Self::Lacking => "too few querynodes hold it",
+            Self::Move => "it is moved",
+        }
+    }
+}
+
 impl Core {
     fn urgency(&self, segment: &Segment) -> Urgency {
         let stands = |standing| move |node: &&i64| self.nodes.get(node).is_some_and(|at| at.standing == standing);
         let has = |standing| segment.holders.iter().find(stands(standing)).is_some();
         let replicas = self.replicas(segment);
+        let is_coming = || {
+            let loads =
+                |node| self.nodes.get(node).is_some_and(|at: &Node| at.loading.contains_key(&segment.record.id));
+            segment.aim.iter().any(loads)
+        };
         if !segment.committed {
             Urgency::Lacking
         } else if has(Standing::Stopping) {
             Urgency::Leaving
-        } else if !has(Standing::Callable) && !has(Standing::Unreachable) {
+        } else if !has(Standing::Callable) && !has(Standing::Unreachable) && !is_coming() {
             Urgency::Lost
         } else if segment.holders.len() < replicas {
+            // One replica of each segment comes before a second of any.
             Urgency::Lacking
         } else {
             Urgency::Move
@@ -80,7 +97,7 @@ impl Core {
                 let (node, id) = self.startable(waiting)?;
                 Some((at.0, under_way.get(&at.1).copied().unwrap_or(0), at.1, node, id))
             });
-            let Some((.., of, node, id)) = next.min() else { return };
+            let Some((why, _, of, node, id)) = next.min() else { return };
             self.unqueue(id, node);
             let call = self.next_call();
             let (Some(at), Some(segment)) = (self.nodes.get_mut(&node), self.segments.get(&id)) else { return };
@@ -88,9 +105,23 @@ impl Core {
             at.loading.insert(id, call);
             at.changes(id);
             *under_way.entry(of).or_default() += 1;
+            if segment.committed {
+                tracing::info!(
+                    segment = id,
+                    collection = of,
+                    node,
+                    why = why.text(),
+                    "a segment is loaded on one node more"
+                );
+            } else {
+                // One line tells of the whole `LoadCollection`.
+                tracing::debug!(segment = id, collection = of, node, "a segment is loaded");
+            }
             let (collection, segment) = (collection.record.clone(), segment.record.clone());
             self.actions.push(Action::Load { call, node, collection, segment });
             self.calls.insert(call, Asked::Load { node, segment: id });
+            // Its other replicas are less urgent now.
+            self.queue(id);
         }
     }
 
@@ -127,6 +158,7 @@ impl Core {
                 self.holds(id, *segment, false);
                 self.touched.remove(segment);
             }
+            tracing::info!(node = id, ?segments, "segments are released, as they are not wanted there");
             let call = self.next_call();
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.releasing.extend(segments.iter().map(|segment| (*segment, call)));
@@ -155,6 +187,7 @@ impl Core {
             self.even_again = false;
             return false;
         };
+        tracing::info!(segment = id, from, node = to, "a segment is moved, to where fewer rows are");
         self.unaim(id, from);
         self.aim(id, to);
         // It holds the segment, and the rule that a holder is preferred would undo the move.
@@ -209,6 +242,7 @@ impl Core {
                 0 => String::new(),
                 count => format!("segments that stay, as no other querynode can take them: {count}"),
             };
+            tracing::info!(node = id, reason, "a querynode that is stopping need not wait any longer");
             if let Some(node) = self.nodes.get_mut(&id) {
                 node.dismissal = Dismissal::UnderWay(call);
             }

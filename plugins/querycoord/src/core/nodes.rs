@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tonic::Status;
 
-use super::{Action, Asked, CallId, Core, Dismissal, Input, Node, Seen, Trouble};
+use super::{Action, Asked, CallId, Core, Dismissal, Input, Node, Seen, Trouble, text_of};
 use crate::serving::Standing;
 
 impl Node {
@@ -73,6 +73,7 @@ impl Core {
         if standing == before {
             return;
         }
+        tracing::info!(node = id, address = %node.address, ?standing, held = node.held.len(), "how a querynode stands");
         let stays = |segment: &i64| match standing {
             Standing::Callable => true,
             Standing::Stopping | Standing::GivenUp => false,
@@ -92,6 +93,7 @@ impl Core {
     pub(super) fn lose(&mut self, id: i64) {
         let Some(node) = self.nodes.get(&id) else { return };
         let (held, aimed) = (node.held.clone(), node.aimed.clone());
+        tracing::info!(node = id, address = %node.address, held = held.len(), "a querynode is gone");
         held.into_iter().for_each(|segment| self.holds(id, segment, false));
         aimed.into_iter().for_each(|segment| self.unaim(segment, id));
         self.nodes.remove(&id);
@@ -143,6 +145,7 @@ impl Core {
         let held: BTreeSet<i64> = match result {
             Ok(held) => held.into_iter().collect(),
             Err(error) => {
+                tracing::warn!(node = id, error = text_of(&error), "a querynode does not say what it holds");
                 node.to_ask = true;
                 Self::fail(self.settings, self.now, &mut self.timers, &mut node.calls, &error);
                 self.place_again = true;
@@ -199,11 +202,12 @@ impl Core {
             }
             node.changes(*segment);
         }
-        self.touched.extend(segments);
+        self.touched.extend(&segments);
         self.place_again = true;
         match result {
             Ok(()) => node.calls = Trouble::default(),
             Err(error) => {
+                tracing::warn!(node = id, ?segments, error = text_of(&error), "a release has failed");
                 // It may hold them or not: it tells.
                 node.to_ask = true;
                 Self::fail(self.settings, self.now, &mut self.timers, &mut node.calls, &error);
@@ -213,10 +217,15 @@ impl Core {
 
     pub(super) fn dismissed(&mut self, call: CallId, result: Result<(), Status>) {
         let under_way = |node: &Node| node.dismissal == Dismissal::UnderWay(call);
-        let Some(node) = self.nodes.values_mut().find(|node| under_way(node)) else { return };
+        let Some((id, node)) = self.nodes.iter_mut().find(|(_, node)| under_way(node)) else { return };
         node.dismissal = match result {
             Ok(()) => Dismissal::Done,
             Err(error) => {
+                tracing::warn!(
+                    node = id,
+                    error = text_of(&error),
+                    "a querynode that is stopping does not hear that it may"
+                );
                 Self::fail(self.settings, self.now, &mut self.timers, &mut node.calls, &error);
                 Dismissal::Due
             }

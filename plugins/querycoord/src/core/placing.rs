@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 
 use tonic::{Code, Status};
 
-use super::{Core, Key, Node, Segment};
+use super::{Core, Key, Node, Segment, text_of};
 use crate::serving::Standing;
 
 impl Core {
@@ -182,12 +182,13 @@ impl Core {
     /// the file's, for none.
     pub(super) fn load_failed(&mut self, node: i64, id: i64, error: &Status) {
         let (settings, now) = (self.settings, self.now);
+        tracing::warn!(segment = id, node, error = text_of(error), "a segment could not be loaded");
         let Some(at) = self.nodes.get_mut(&node) else { return };
         let of_file = matches!(error.code(), Code::NotFound | Code::InvalidArgument | Code::PermissionDenied);
         let mut waiting = Vec::new();
         if of_file {
             at.loads.count += 1;
-            at.loads.error = format!("{:?}: {}", error.code(), error.message());
+            at.loads.error = text_of(error);
         } else {
             // Nobody may know whether it was loaded.
             at.to_ask = true;

@@ -27,6 +27,29 @@ async fn what_a_node_held_that_is_gone_is_loaded_elsewhere() {
 }
 
 #[tokio::test]
+async fn one_replica_of_each_segment_comes_before_a_second_of_any() {
+    let world = world([10, 11, 12, 13]).await;
+    world.load_on(2).await.unwrap();
+    // All are lost, and there is room for four loads, two on each of these.
+    world.cluster.change(|content| {
+        content.loading_for_ever = [3, 4].into();
+        content.held = [(3, BTreeSet::new()), (4, BTreeSet::new())].into();
+    });
+    let loading = || {
+        let overview = world.coord.engine.overview();
+        let segments = overview.collections.into_iter().flat_map(|collection| collection.segments);
+        segments.map(|segment| segment.copies.iter().filter(|copy| copy.loading).count()).collect::<Vec<_>>()
+    };
+    let begun = tokio::time::timeout(Duration::from_secs(10), async {
+        while loading().iter().sum::<usize>() < 4 {
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(begun.await.is_ok(), "{:?}", loading());
+    assert_eq!(loading(), [1, 1, 1, 1]);
+}
+
+#[tokio::test]
 async fn a_node_that_comes_takes_its_share() {
     let world = world([10, 11, 12, 13, 14, 15]).await;
     world.load().await.unwrap();
