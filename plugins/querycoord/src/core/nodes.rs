@@ -74,6 +74,10 @@ impl Core {
             return;
         }
         tracing::info!(node = id, address = %node.address, ?standing, held = node.held.len(), "how a querynode stands");
+        if standing == Standing::Callable {
+            // What failed did so on a way that was broken.
+            node.calls = Trouble::default();
+        }
         let stays = |segment: &i64| match standing {
             Standing::Callable => true,
             Standing::Stopping | Standing::GivenUp => false,

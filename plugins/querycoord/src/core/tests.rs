@@ -192,3 +192,40 @@ fn nodes_are_made_even_again_once_the_metadata_is_known_to_be_as_it_is_to_be() {
     assert_eq!(core.timer(), Some(Time::from_secs(1)));
     assert_eq!(core.write_trouble.count, 0);
 }
+
+/// Segment 11 was written by a load whose collection's record was not.
+#[test]
+fn what_a_load_that_was_not_completed_has_left_is_removed() {
+    let encode = |record| Bytes::from(serde_json::to_vec(&record).unwrap());
+    let of_collection = Record::Collection { collection: collection(), replica_number: 1, epoch: 1 };
+    let of_segment = |id, since| encode(Record::Segment { segment: segment(id), since, nodes: vec![1] });
+    let left = of_segment(11, 2);
+    let entries = [
+        (Key::Collection(5), encode(of_collection)),
+        (Key::Segment(5, 10), of_segment(10, 1)),
+        (Key::Segment(5, 11), left.clone()),
+    ];
+    let mut core = Core::new(SETTINGS, entries).0;
+    let searched: Vec<_> = core.serving(5).unwrap().segments.iter().map(|served| served.segment.id).collect();
+    assert_eq!(searched, [10]);
+    let asked = core.step(Time::ZERO, nodes([(1, Standing::Callable)]));
+    let removed = |action: &Action| match action {
+        Action::Write(changes) => Some(changes.clone()),
+        _ => None,
+    };
+    let change = Change { key: Key::Segment(5, 11), before: Some(left), after: None };
+    assert_eq!(asked.iter().find_map(removed), Some(vec![change]));
+    let asking = last(&core);
+    assert_eq!(step(&mut core, 0, Input::Told(asking, Ok(vec![10, 11]))), ["release [11] on 1"]);
+}
+
+#[test]
+fn a_node_whose_link_comes_back_is_asked_at_once() {
+    let (mut core, _) = kept(&[(1, Standing::Callable, &[10])]);
+    assert_eq!(step(&mut core, 0, Input::NotHeld(1, vec![10])), ["ask 1"]);
+    let asking = last(&core);
+    let lost = Input::Told(asking, Err(Status::unavailable("LINK_LOST")));
+    assert_eq!(step(&mut core, 0, lost), [""; 0]);
+    assert_eq!(step(&mut core, 0, Input::Node(node(1, Standing::Unreachable))), [""; 0]);
+    assert_eq!(step(&mut core, 0, Input::Node(node(1, Standing::Callable))), ["ask 1"]);
+}
