@@ -17,11 +17,16 @@ async fn slow_searches(scene: &Scene) -> Question {
     let vectors = Vectors::random(1, 60_000, 128);
     let collection = scene.create(NAME, MetricType::L2, vec![vectors]).await;
     scene.load(NAME, 1).await.expect("a loaded collection");
-    collection.unjudged(Vectors::random(2, 2_000, 128), 50)
+    collection.unjudged(Vectors::random(2, 1_000, 128), 50)
 }
 
 fn one_at_a_time() -> Settings {
-    Settings { querynode: json!({ "parallel_searches": 1, "waiting_searches": 1 }), ..Settings::nodes(1) }
+    Settings {
+        // Longer than two of them take on a machine that does much else.
+        querycoord: json!({ "search_timeout": "60s" }),
+        querynode: json!({ "parallel_searches": 1, "waiting_searches": 1 }),
+        ..Settings::nodes(1)
+    }
 }
 
 #[tokio::test]
