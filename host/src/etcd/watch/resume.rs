@@ -18,6 +18,8 @@
 //!   then, but everything is listed again.
 //! * Where etcd is another cluster than before, or its revision went backwards, nothing that was known holds: the next
 //!   list says so.
+//!
+//! More than 400 lines: places, steps and answers are one machine, and are read together.
 
 use std::time::{Duration, Instant};
 
