@@ -59,6 +59,15 @@ impl Scene {
         querycoord.querycoord().await.load_collection(request).await.expect("a loaded collection");
     }
 
+    /// Waits until nothing is left in the metadata.
+    async fn keeps_nothing(&self) {
+        eventually(LIMIT, || async {
+            let kept = self.kept().await;
+            holds(kept.is_empty(), kept)
+        })
+        .await;
+    }
+
     /// What RootCoord keeps in etcd, without what it gives out ids and timestamps from.
     async fn kept(&self) -> Vec<String> {
         let prefix = self.metadata();
@@ -178,11 +187,7 @@ async fn a_dropped_collection_is_released_at_once() {
     .await;
     assert!(drop_collection(&rootcoord, "c").await.expect("it is dropped"));
     nothing_is_loaded(&querycoord, &node).await;
-    eventually(LIMIT, || async {
-        let kept = scene.kept().await;
-        holds(kept.is_empty(), kept)
-    })
-    .await;
+    scene.keeps_nothing().await;
 }
 
 #[tokio::test]
@@ -208,11 +213,7 @@ async fn what_was_dropped_without_a_querycoord_is_released_when_one_comes_whoeve
     assert!(!drop_collection(&standby, "d").await.expect("it is dropped"), "nobody can release it");
     querycoord.restart().await.healthy().await;
     nothing_is_loaded(&querycoord, &node).await;
-    eventually(LIMIT, || async {
-        let kept = scene.kept().await;
-        holds(kept.is_empty(), kept)
-    })
-    .await;
+    scene.keeps_nothing().await;
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use plugin_api::{KeyValue, Transaction};
 use proto::batch::MAX_DIMENSION;
+use proto::name;
 use proto::records::{CollectionRecord, SegmentRecord};
 use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
 use proto::store::Store;
@@ -24,9 +25,6 @@ use crate::records;
 
 /// etcd takes 128 operations in one transaction; the host's own compare is one of them.
 const MAX_WRITES: usize = 100;
-
-/// The longest name of a collection; Milvus' limit.
-const MAX_NAME: usize = 255;
 
 /// A name that was free and then taken, and so on, is given up after so many times.
 const MAX_TRIES: usize = 5;
@@ -55,12 +53,7 @@ enum Committed {
 
 /// Refuses what no collection can be called.
 pub(crate) fn check_name(name: &str) -> Result<(), CatalogueError> {
-    let starts_well = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_');
-    let goes_on_well = name.chars().all(|each| each.is_ascii_alphanumeric() || each == '_');
-    if !starts_well || !goes_on_well || name.len() > MAX_NAME {
-        return Err(CatalogueError::Name { name: name.to_owned() });
-    }
-    Ok(())
+    Ok(name::check(name)?)
 }
 
 /// Refuses what no collection can be created from.

@@ -107,11 +107,11 @@ impl Core {
     fn refusal(&self, name: &str, replicas: u32, empty: bool) -> Option<Status> {
         let callable = self.callable();
         if self.fenced {
-            let text = format!("collection '{name}' is not loaded, as the metadata cannot be written");
+            let text = format!("collection '{name}' cannot be loaded, as the metadata cannot be written");
             return Some(Refusal::new(Reason::Fenced, text).into_status());
         }
         if callable == 0 {
-            let text = format!("collection '{name}' is not loaded: no querynode can be called");
+            let text = format!("collection '{name}' cannot be loaded: no querynode can be called");
             return (!empty).then(|| Status::unavailable(text));
         }
         (replicas as usize > callable).then(|| too_few(name, replicas, callable))
@@ -379,7 +379,7 @@ fn not_loaded(name: &str) -> Status {
 
 fn too_few(name: &str, replicas: u32, callable: usize) -> Status {
     let text = format!(
-        "collection '{name}' is not loaded: each segment is to be on {replicas} querynodes (replica_number), and {callable} \
+        "collection '{name}' cannot be loaded: each segment is to be on {replicas} querynodes (replica_number), and {callable} \
          can be called"
     );
     Status::failed_precondition(text)
@@ -394,6 +394,6 @@ fn refused(name: &str, segment: i64, failed: &[(i64, Status)]) -> Status {
     let each =
         failed.iter().map(|(node, status)| format!("querynode-{node} ({:?}: {})", status.code(), status.message()));
     let each = each.collect::<Vec<_>>().join(", ");
-    let text = format!("collection '{name}' is not loaded, as segment {segment} is refused by {each}");
+    let text = format!("collection '{name}' cannot be loaded, as segment {segment} is refused by {each}");
     Status::with_details(code, text, details.to_vec().into())
 }

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 use plugin_api::Error;
 use plugin_api::error::chain;
 use proto::batch::MAX_DIMENSION;
+use proto::name::BadName;
 use proto::rootcoord::v1::CollectionInfo;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
-
-use super::MAX_NAME;
 
 /// The domain of RootCoord's own `ErrorInfo`; the host's refusals have another.
 const DOMAIN: &str = "rootcoord";
@@ -19,11 +18,8 @@ const DOMAIN: &str = "rootcoord";
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CatalogueError {
     /// The name cannot be one.
-    #[error(
-        "collection_name '{name}': it has to be a letter or underscore, then letters, digits and underscores, at most \
-         {MAX_NAME} in all"
-    )]
-    Name { name: String },
+    #[error(transparent)]
+    Name(#[from] BadName),
     /// The id cannot be one.
     #[error("collection_id is {id}, it has to be at least 1")]
     Id { id: i64 },
@@ -68,7 +64,7 @@ pub(crate) enum CatalogueError {
 impl CatalogueError {
     fn code(&self) -> Code {
         match self {
-            Self::Name { .. } | Self::Id { .. } | Self::Dimension { .. } | Self::Metric { .. } => Code::InvalidArgument,
+            Self::Name(_) | Self::Id { .. } | Self::Dimension { .. } | Self::Metric { .. } => Code::InvalidArgument,
             Self::NoSuchName { .. } | Self::NoSuchId { .. } | Self::Dropped { .. } => Code::NotFound,
             Self::CollectionExists { .. } | Self::SegmentExists { .. } => Code::AlreadyExists,
             Self::Contended { .. } => Code::Aborted,

@@ -214,9 +214,9 @@ async fn what_can_be_no_name_and_no_id_is_told_so() {
 
 #[test]
 fn a_bad_collection_is_refused_with_what_is_wrong() {
-    let long = "x".repeat(MAX_NAME + 1);
+    let long = "x".repeat(name::MAX_NAME + 1);
     for name in ["", "2x", "a b", "a/b", "é", long.as_str()] {
-        assert!(matches!(check_new(name, 4, 1), Err(CatalogueError::Name { .. })), "{name}");
+        assert!(matches!(check_new(name, 4, 1), Err(CatalogueError::Name(_))), "{name}");
     }
     for name in ["x", "_", "X_9", &long[1..]] {
         assert_eq!(check_new(name, 4, 1).unwrap(), MetricType::L2);

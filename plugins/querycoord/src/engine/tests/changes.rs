@@ -94,7 +94,7 @@ async fn replicas_are_on_so_many_nodes_until_another_number_is_asked_for() {
     let error = world.load_on(3).await.unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition);
     let text =
-        "collection 'c' is not loaded: each segment is to be on 3 querynodes (replica_number), and 2 can be called";
+        "collection 'c' cannot be loaded: each segment is to be on 3 querynodes (replica_number), and 2 can be called";
     assert_eq!(error.message(), text);
     assert_eq!(world.kept().await, before);
     assert_eq!(world.load_on(65).await.unwrap_err().code(), Code::InvalidArgument);
@@ -112,7 +112,7 @@ async fn a_load_that_all_nodes_refuse_changes_nothing() {
     world.cluster.change(|content| drop(content.bad.insert(12, Status::invalid_argument("no such file"))));
     let error = world.load().await.unwrap_err();
     assert_eq!(error.code(), Code::InvalidArgument);
-    let text = "collection 'c' is not loaded, as segment 12 is refused by querynode-1 (InvalidArgument: no such file), \
+    let text = "collection 'c' cannot be loaded, as segment 12 is refused by querynode-1 (InvalidArgument: no such file), \
                 querynode-2 (InvalidArgument: no such file)";
     assert_eq!(error.message(), text);
     world.holds([(1, vec![10]), (2, vec![])]).await;
