@@ -222,7 +222,8 @@ async fn the_host_keeps_the_deadline_of_a_client_that_does_not() {
     let host = cluster.probe("alpha", node()).await;
     let probe = host.healthy().await.probe("alpha").await;
     let mut request = Request::new(hold("k"));
-    request.set_timeout(Duration::from_millis(200));
+    // Long enough for the call to be held by then.
+    request.set_timeout(Duration::from_secs(1));
     let status = probe.clone().hold(request).await.expect_err("nobody releases it");
     assert!(matches!(status.code(), Code::DeadlineExceeded | Code::Cancelled), "{status:?}");
     dropped(&probe, 1).await;
