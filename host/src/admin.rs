@@ -5,6 +5,7 @@
 //! shown comes from a [`View`].
 
 mod answers;
+mod control;
 mod events;
 mod feed;
 mod guard;
@@ -27,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use answers::Answers;
 
+pub use control::{Control, ControlError, Restarted};
 pub use feed::Feed;
 pub use socket::{Socket, SocketError};
 pub use view::{ComponentView, MissingDependency, Past, PluginView, StepName, StepView, View};

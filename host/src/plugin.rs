@@ -5,6 +5,7 @@
 
 pub mod copy;
 pub mod gate;
+pub mod swap;
 
 mod asked;
 mod generation;

@@ -109,20 +109,34 @@ pub trait Component: Send + Sync + 'static {
     /// Dropped at its time limit.
     async fn stop(&self) {}
 
-    /// The component's state, for another generation of it. Its background work is paused from here on.
+    /// The component's state, for another generation of it. No call of a gated method ([`Descriptor::gated`]) runs, and none
+    /// begins before the swap is over; other calls go on, before and after. What the state tells of must not change any
+    /// more, so background work is paused from here on, until the next `activate`. A swap that is refused after this tells a
+    /// component that was activated so with `deactivate` and an `activate` with [`Resume::Kept`].
     ///
     /// # Errors
     ///
     /// An error refuses the swap. The default has no state to give and refuses with `UNIMPLEMENTED`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at its time limit or when the host stops: the swap is refused.
     async fn snapshot(&self) -> Result<Snapshot, BoxError> {
         Err(Box::new(Error::new(Code::Unimplemented, "this component gives no snapshot")))
     }
 
-    /// Takes over another generation's state, before [`start`](Self::start). Either of the two may be the newer.
+    /// Takes over another generation's state. Either of the two may be the newer. It comes before [`start`](Self::start); or,
+    /// where a swap is rolled back, to the former generation, which was started and is deactivated, and takes the place of
+    /// what that one knew. What was restored is true from the next `activate` on with [`Resume::Restored`] or
+    /// [`Resume::Kept`]; with any other it is to be forgotten: metadata is read again.
     ///
     /// # Errors
     ///
     /// An error refuses the swap. The default refuses with `UNIMPLEMENTED`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped at its time limit or when the host stops: nothing of the component is used afterwards but its `stop`.
     async fn restore(&self, snapshot: Snapshot) -> Result<(), BoxError> {
         let _ = snapshot;
         Err(Box::new(Error::new(Code::Unimplemented, "this component takes no snapshot")))
