@@ -28,6 +28,8 @@ use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 
 pub use self::digest::Digest;
+use self::elf::Contents;
+pub use self::elf::Mapped;
 pub use self::error::{GateError, Looked};
 use self::place::PlaceRules;
 
@@ -134,6 +136,10 @@ pub struct Admitted {
     pub size: u64,
     /// Its one entry symbol.
     pub entry_symbol: String,
+    /// All symbols that it exports, that one among them; sorted.
+    pub exported: Vec<String>,
+    /// What of it is mapped.
+    pub mapped: Mapped,
     /// The file that was looked at. What is copied is read from here, so that exchanging the path changes nothing.
     pub(super) file: File,
     /// For the directory of copies, to which the same rule applies.
@@ -186,10 +192,10 @@ pub fn inspect(path: &Path, config: &PluginsConfig, allowed: &Allowed) -> Result
     if let Some(expected) = allowed.sha256.filter(|expected| *expected != sha256) {
         return Err(GateError::Hash { path, expected, found: sha256 });
     }
-    let entry_symbol =
-        elf::entry_symbol(&bytes).map_err(|source| GateError::NoPlugin { path: path.clone(), source })?;
+    let Contents { entry_symbol, exported, mapped } =
+        elf::read(&bytes).map_err(|source| GateError::NoPlugin { path: path.clone(), source })?;
     let trusted_root = config.trusted_root.clone();
-    Ok(Admitted { path, sha256, size: bytes.len() as u64, entry_symbol, file, trusted_root })
+    Ok(Admitted { path, sha256, size: bytes.len() as u64, entry_symbol, exported, mapped, file, trusted_root })
 }
 
 #[cfg(test)]

@@ -63,6 +63,7 @@ pub struct Library {
     agreed: Agreed,
     /// `None` where it is linked into the binary.
     origin: Option<Origin>,
+    mapped_bytes: u64,
 }
 
 /// The entries of all libraries that are open: two copies that are open at a time have two addresses.
@@ -109,7 +110,8 @@ impl Library {
         let loaded = Loaded::open(copy.verified_path()?, &admitted.entry_symbol).map_err(misfit)?;
         remember(&loaded, &path)?;
         let agreed = loaded.header().and_then(agree).map_err(misfit)?;
-        Ok(Self { agreed, origin: Some(Origin { path, sha256: admitted.sha256 }) })
+        let origin = Some(Origin { path, sha256: admitted.sha256 });
+        Ok(Self { agreed, origin, mapped_bytes: admitted.mapped.bytes })
     }
 
     /// Takes a plugin that is linked into this binary.
@@ -120,7 +122,7 @@ impl Library {
     pub fn linked(plugin: &Plugin) -> Result<Self, OpenError> {
         let header = (plugin.entry)().upgrade().map_err(HandshakeError::from);
         let agreed = header.and_then(agree).map_err(|source| OpenError::Linked { package: plugin.package, source })?;
-        Ok(Self { agreed, origin: None })
+        Ok(Self { agreed, origin: None, mapped_bytes: 0 })
     }
 
     /// How it was built.
@@ -131,6 +133,11 @@ impl Library {
     /// Where it came from; `None` where it is linked into the binary.
     pub fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
+    }
+
+    /// How much memory it keeps mapped, for ever; 0 where it is linked into the binary, which is there without it.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.mapped_bytes
     }
 
     /// All mistakes in a component's own configuration.
