@@ -61,6 +61,8 @@ pub struct Origin {
 /// A plugin that is open.
 pub struct Library {
     agreed: Agreed,
+    /// Which loaded copy of a plugin it is in this host, by role.
+    generation: u64,
     /// `None` where it is linked into the binary.
     origin: Option<Origin>,
 }
@@ -100,16 +102,16 @@ impl Library {
         if config.first_look {
             first_look(Path::new(OWN_PROGRAM), copy.path(), &admitted.path, config.first_look_timeout).await?;
         }
-        blocking(move || Self::open_copy(&admitted, &copy)).await
+        blocking(move || Self::open_copy(&admitted, &copy, generation)).await
     }
 
-    fn open_copy(admitted: &Admitted, copy: &PrivateCopy) -> Result<Self, OpenError> {
+    fn open_copy(admitted: &Admitted, copy: &PrivateCopy, generation: u64) -> Result<Self, OpenError> {
         let path = admitted.path.clone();
         let misfit = |source| GateError::Handshake { path: path.clone(), source };
         let loaded = Loaded::open(copy.verified_path()?, &admitted.entry_symbol).map_err(misfit)?;
         remember(&loaded, &path)?;
         let agreed = loaded.header().and_then(agree).map_err(misfit)?;
-        Ok(Self { agreed, origin: Some(Origin { path, sha256: admitted.sha256 }) })
+        Ok(Self { agreed, generation, origin: Some(Origin { path, sha256: admitted.sha256 }) })
     }
 
     /// Takes a plugin that is linked into this binary.
@@ -117,10 +119,20 @@ impl Library {
     /// # Errors
     ///
     /// [`OpenError::Linked`].
-    pub fn linked(plugin: &Plugin) -> Result<Self, OpenError> {
+    pub fn linked(plugin: &Plugin, generation: u64) -> Result<Self, OpenError> {
         let header = (plugin.entry)().upgrade().map_err(HandshakeError::from);
         let agreed = header.and_then(agree).map_err(|source| OpenError::Linked { package: plugin.package, source })?;
-        Ok(Self { agreed, origin: None })
+        Ok(Self { agreed, generation, origin: None })
+    }
+
+    /// How many bytes of it are mapped for as long as the process lives.
+    pub fn mapped_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Which loaded copy of the role's plugins it is, from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// How it was built.
@@ -163,7 +175,7 @@ impl Library {
     /// As the author's constructor, its panic among them.
     pub fn descriptor(&self, role: &Role, config: &str) -> Result<Descriptor, LifeError> {
         let settings =
-            CreateSettings { role: role.clone(), generation: 0, log_level: 0, linked: self.origin.is_none() };
+            CreateSettings { role: role.clone(), generation: self.generation, log_level: 0, linked: self.origin.is_none() };
         let host = HostV1::new(Arc::new(Nobody), Handle::current());
         self.create(config, host, &settings)?.descriptor()
     }

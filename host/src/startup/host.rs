@@ -125,7 +125,7 @@ impl Host {
     ) -> Result<Self, StartupError> {
         let directories = config.host.directories();
         // A plugin that hangs in its constructors takes until plugins.first_look_timeout.
-        let opened = or_stopped(stop, prepare::open_all(&config, &directories.state, linked)).await??;
+        let opened = or_stopped(stop, prepare::open_all(&config, linked)).await??;
         let (security, reload) = Security::of(&config.tls).map_err(StartupError::Tls)?;
         let listener = serve::Bound::new(config.server.listen)?;
         let bound = listener.address();

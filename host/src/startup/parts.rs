@@ -12,8 +12,11 @@ use crate::connections::ConnectionManager;
 use crate::discovery::Discovery;
 use crate::etcd::Etcd;
 use crate::metadata::MetadataStore;
+use crate::plugin::GenerationSettings;
 use crate::serve::{Own, Served};
 use crate::session::StateFile;
+use crate::supervise::Life;
+use crate::supervise::swap::SwapError;
 
 /// The parts of a host that its components are started with.
 pub struct Parts {
@@ -53,9 +56,26 @@ impl Parts {
         });
     }
 
-    /// The metadata of a role, not to be written yet.
-    pub(super) fn metadata_of(&self, role: &Role) -> MetadataStore {
-        MetadataStore::new(self.etcd.clone(), role.clone(), self.config.discovery.patience())
+    /// Is there room for one more library?
+    ///
+    /// # Errors
+    ///
+    /// [`SwapError::RetiredMemory`].
+    pub(crate) fn check_retired(&self) -> Result<(), SwapError> {
+        Ok(())
+    }
+
+    /// What a generation of this role is given. Its metadata is its life's own: it may not be written yet, also where its
+    /// session is held all the while.
+    pub(crate) fn generation_settings(&self, role: &Role, life: &mut Life) -> GenerationSettings {
+        let metadata = MetadataStore::new(self.etcd.clone(), role.clone(), self.config.discovery.patience());
+        GenerationSettings {
+            role: role.clone(),
+            log_level: self.log_level,
+            connections: self.connections.clone(),
+            metadata: life.metadata.insert(metadata).clone(),
+            runtime: self.workers.clone(),
+        }
     }
 }
 

@@ -46,7 +46,8 @@ impl HostView {
         let shown = member.shown();
         let parts = self.parts.get();
         let missing = parts.map(|parts| parts.connections.missing(&member.role)).unwrap_or_default();
-        let origin = member.library.origin();
+        let library = member.library();
+        let origin = library.origin();
         let session = shown.session.upgrade().map(|session| session.view());
         ComponentView {
             role: member.role.clone(),
