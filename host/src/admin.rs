@@ -1,10 +1,11 @@
-//! The read-only answers over HTTP: how each component and each link stands, and what happens to them.
+//! The answers over HTTP: how each component and each link stands, what happens to them, and what can be changed.
 //!
-//! Over TCP on a loopback address they are there from the very beginning of the process, for programs of this machine; once
-//! the host has its id, over a Unix socket too, for its own user alone ([`Socket`]). Nothing here changes anything. What is
-//! shown comes from a [`View`].
+//! Over TCP on a loopback address they are there from the very beginning of the process, for programs of this machine, and
+//! only show; once the host has its id, over a Unix socket too, for its own user alone ([`Socket`]), who may also swap and
+//! restart components. What is shown comes from a [`View`], what is changed is done by a [`Control`].
 
 mod answers;
+mod changes;
 mod control;
 mod events;
 mod feed;
@@ -16,6 +17,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -75,23 +77,30 @@ impl AdminConfig {
 ///
 /// Dropped, it ends all its connections at once.
 pub async fn run(listener: TcpListener, view: Arc<dyn View>, shutdown: CancellationToken) -> std::io::Result<()> {
-    let router =
-        answers::guarded(answers::router(Answers { view, shutdown: shutdown.clone() }), listener.local_addr()?);
+    let router = answers::guarded(over_tcp(view, shutdown.clone()), listener.local_addr()?);
     accept(listener, router, shutdown).await;
     Ok(())
 }
 
-/// Answers over a Unix socket, whose file's mode says who may ask, until `shutdown`; the file goes with it.
+/// Answers over a Unix socket, whose file's mode says who may ask and change, until `shutdown`; the file goes with it.
 ///
 /// # Cancel safety
 ///
 /// As [`run`].
-pub async fn run_socket(socket: Socket, view: Arc<dyn View>, shutdown: CancellationToken) {
+pub async fn run_socket(socket: Socket, view: Arc<dyn View>, control: Arc<dyn Control>, shutdown: CancellationToken) {
     let (listener, _file) = socket.into_parts();
-    accept(listener, answers::router(Answers { view, shutdown: shutdown.clone() }), shutdown).await;
+    accept(listener, over_socket(view, control, shutdown.clone()), shutdown).await;
 }
 
-async fn accept<L: Listener>(mut listener: L, router: axum::Router, shutdown: CancellationToken) {
+fn over_tcp(view: Arc<dyn View>, shutdown: CancellationToken) -> Router {
+    answers::router(Answers { view, shutdown }).merge(changes::elsewhere())
+}
+
+fn over_socket(view: Arc<dyn View>, control: Arc<dyn Control>, shutdown: CancellationToken) -> Router {
+    answers::router(Answers { view, shutdown: shutdown.clone() }).merge(changes::router(control, shutdown))
+}
+
+async fn accept<L: Listener>(mut listener: L, router: Router, shutdown: CancellationToken) {
     // Owns the connections' tasks: dropped with this function, it ends them.
     let mut connections = JoinSet::new();
     loop {
@@ -112,7 +121,7 @@ async fn accept<L: Listener>(mut listener: L, router: axum::Router, shutdown: Ca
     }
 }
 
-async fn answer<S>(stream: S, router: axum::Router, shutdown: CancellationToken)
+async fn answer<S>(stream: S, router: Router, shutdown: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -8,6 +8,7 @@ mod gather;
 pub mod host;
 mod ids;
 mod news;
+mod not_yet;
 mod parts;
 pub mod prepare;
 mod register;

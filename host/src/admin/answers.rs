@@ -28,6 +28,9 @@ const PATHS: &str = "\
 /api/v1/connections[?events=false]
 /api/v1/events
 /metrics
+and over the admin socket, with POST:
+/api/v1/components/{role}/swap
+/api/v1/components/{role}/restart
 ";
 
 /// What all answers are made of.

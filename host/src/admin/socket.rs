@@ -50,12 +50,15 @@ impl Socket {
             let taken = "another host answers there: hosts of two clusters need two directories";
             return Err(failed(io::Error::new(io::ErrorKind::AddrInUse, taken)));
         }
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        let listener = UnixListener::bind(&path).map_err(failed)?;
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).map_err(failed)?;
+        // It is made in a directory that only its owner enters, and comes to its place with its mode: before that, nobody
+        // else could connect, and who connects may change the host.
+        let private =
+            tempfile::Builder::new().prefix(".").permissions(Permissions::from_mode(0o700)).tempdir_in(run_dir);
+        let private = private.map_err(failed)?;
+        let made = private.path().join("s");
+        let listener = UnixListener::bind(&made).map_err(failed)?;
+        std::fs::set_permissions(&made, Permissions::from_mode(0o600)).map_err(failed)?;
+        std::fs::rename(&made, &path).map_err(failed)?;
         let inode = std::fs::symlink_metadata(&path).map_err(failed)?.ino();
         Ok(Self { listener, file: SocketFile { path, inode } })
     }

@@ -14,10 +14,11 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ids;
 use super::news;
+use super::not_yet::NotYet;
 use super::prepare::{self, Refused};
 use super::view::HostView;
 use super::{Address, Parts};
-use crate::admin::{self, Socket, SocketError, View as _};
+use crate::admin::{self, Control, Socket, SocketError, View as _};
 use crate::config::Config;
 use crate::connections::{ConnectionManager, ConnectionsSettings, LocalHost};
 use crate::discovery::Discovery;
@@ -176,9 +177,10 @@ impl Host {
             workers: workers.clone(),
         });
         view.complete(parts.clone());
+        let control: Arc<dyn Control> = Arc::new(NotYet);
         admin.news = Some(news::begin(view.feed(), &opened, &parts));
         match Socket::bind(&directories.run, server_id) {
-            Ok(socket) => admin.add_socket(socket, view),
+            Ok(socket) => admin.add_socket(socket, view, control),
             // Ids meet by chance, and nothing that the host is for needs the socket.
             Err(error) if error.is_taken() => {
                 tracing::warn!(error = plugin_api::error::chain(&error), "no admin socket");
@@ -248,9 +250,9 @@ impl Admin {
         Ok((Self { stop, task, socket: None, news: None }, bound))
     }
 
-    fn add_socket(&mut self, socket: Socket, view: Arc<HostView>) {
+    fn add_socket(&mut self, socket: Socket, view: Arc<HostView>, control: Arc<dyn Control>) {
         tracing::info!(socket = %socket.path().display(), "answering over the admin socket");
-        let answers = admin::run_socket(socket, view, self.stop.clone());
+        let answers = admin::run_socket(socket, view, control, self.stop.clone());
         self.socket = Some(AbortOnDropHandle::new(tokio::spawn(answers)));
     }
 }
