@@ -103,8 +103,7 @@ impl Session {
         let (status, marked) = keeper.told();
         let task = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
         let version_changed = Arc::new(Notify::new());
-        let version =
-            version::keep(etcd.clone(), Arc::clone(&settings), status.clone(), Arc::clone(&version_changed));
+        let version = version::keep(etcd.clone(), Arc::clone(&settings), status.clone(), Arc::clone(&version_changed));
         Self {
             etcd,
             settings,

@@ -3,12 +3,12 @@
 //! The composition root: the only file that knows every part. Nothing here is fetched from a global; each step takes what
 //! the step before returned, so that a wrong order does not compile.
 
+mod control;
 mod failed;
 mod gather;
 pub mod host;
 mod ids;
 mod news;
-mod not_yet;
 mod parts;
 pub mod prepare;
 mod register;
@@ -29,6 +29,7 @@ use crate::lifecycle::{Forbidden, State, Step, StepReport};
 use crate::plugin::{Generation, Library};
 use crate::serve::{Gated, Serving};
 use crate::supervise::driver::{self, Followed, Standing};
+use crate::supervise::generations::Stand;
 use crate::supervise::{Alive, Life, Member, within};
 
 /// The five steps of one component. What they have made is in `alive`, also after a failure.
@@ -172,6 +173,7 @@ async fn link_nodes_and_start(start: Start<'_, CoordinatorsLinked>) -> Stepped<'
     let _ = write!(detail, "; started in {took_ms} ms, serves {}", list(&serving.services));
     let certain = start.alive.life.certain(member.config.lease_policy(generation.descriptor()));
     parts.served.begin(&member.role, serving, certain)?;
+    member.generations.stands(generation.number(), Stand::Serving);
     Ok((start.further(ComponentStarted { generation }), detail))
 }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use futures_util::StreamExt as _;
 use futures_util::Stream;
+use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use http::{Request, Response};
 use plugin_api::border::log::FfiRecord;

@@ -66,7 +66,8 @@ impl LedgerView {
             (self.buffers, "buffers"),
             (self.threads, "threads"),
         ];
-        let counted = counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+        let counted =
+            counted.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
         let all: Vec<String> = counted.chain(tasks).collect();
         (!all.is_empty()).then(|| all.join(", "))
     }

@@ -174,8 +174,12 @@ impl Library {
     ///
     /// As the author's constructor, its panic among them.
     pub fn descriptor(&self, role: &Role, config: &str) -> Result<Descriptor, LifeError> {
-        let settings =
-            CreateSettings { role: role.clone(), generation: self.generation, log_level: 0, linked: self.origin.is_none() };
+        let settings = CreateSettings {
+            role: role.clone(),
+            generation: self.generation,
+            log_level: 0,
+            linked: self.origin.is_none(),
+        };
         let host = HostV1::new(Arc::new(Nobody), Handle::current());
         self.create(config, host, &settings)?.descriptor()
     }

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::control::HostControl;
 use super::ids;
 use super::news;
-use super::not_yet::NotYet;
 use super::prepare::{self, Refused};
 use super::view::HostView;
 use super::{Address, Parts};
@@ -177,7 +177,7 @@ impl Host {
             workers: workers.clone(),
         });
         view.complete(parts.clone());
-        let control: Arc<dyn Control> = Arc::new(NotYet);
+        let control: Arc<dyn Control> = Arc::new(HostControl::new(&opened, parts.clone()));
         admin.news = Some(news::begin(view.feed(), &opened, &parts));
         match Socket::bind(&directories.run, server_id) {
             Ok(socket) => admin.add_socket(socket, view, control),

@@ -88,7 +88,8 @@ pub(super) fn told(member: &Member, parts: &Parts, alive: &mut Alive, failed: Op
         Some(failed) => {
             let why = chain(failed);
             reporter.failed(why.clone());
-            reporter.finish(Outcome::Failed, format!("the component was down, and did not start with the new file: {why}"));
+            reporter
+                .finish(Outcome::Failed, format!("the component was down, and did not start with the new file: {why}"));
         }
     }
     let _ = parts;

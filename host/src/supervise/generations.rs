@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::plugin::{Generation, Library, LedgerView, Traces, WeakGeneration};
+use crate::plugin::{Generation, LedgerView, Library, Traces, WeakGeneration};
 
 /// So many that have ended are kept, the newest.
 const ENDED: usize = 16;

@@ -16,10 +16,10 @@ use super::probation::Probation;
 use super::retire::{self, End, Retire, Retiring, Unused};
 use super::undo::{Progress, Undo};
 use super::{Candidate, Reporter, SwapError, Turn};
-use crate::session::SessionGuard;
 use crate::plugin::Generation;
 use crate::plugin::swap::{Outcome, Phase, StateMode};
 use crate::serve::{Hold, Serving};
+use crate::session::SessionGuard;
 use crate::startup::{Parts, StepFailed, renew_dependencies, start_component};
 use crate::supervise::driver::{Followed, Held};
 use crate::supervise::generations::Stand;
@@ -77,7 +77,10 @@ impl Held<'_> {
     }
 
     /// All that can go wrong without a trace. What has been done is in `progress`.
-    #[expect(clippy::too_many_arguments, reason = "each is owned by somebody else: what is left of them is undone elsewhere")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is owned by somebody else: what is left of them is undone elsewhere"
+    )]
     async fn exchange(
         &mut self,
         hold: &Hold,
@@ -325,7 +328,8 @@ impl Exchange<'_> {
         let serving = started.map_err(|source| SwapError::New { method: "start", source })?;
         self.parts.served.check(&self.member.role, &serving.services)?;
         let added: Vec<&str> = added.iter().map(|dependency| dependency.role.as_str()).collect();
-        let links = if added.is_empty() { "the same links".to_owned() } else { format!("linked: {}", added.join(", ")) };
+        let links =
+            if added.is_empty() { "the same links".to_owned() } else { format!("linked: {}", added.join(", ")) };
         self.reporter.done(format!("serves {}; {links}", serving.services.join(", ")));
         Ok(serving)
     }

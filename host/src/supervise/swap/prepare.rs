@@ -86,9 +86,8 @@ async fn candidate(member: &Arc<Member>, parts: &Arc<Parts>, plugin: &str) -> Re
     let library = Arc::new(Library::open(plugin, &parts.config.plugins, &allowed, &copies, number).await?);
     let config_toml = config.config_toml();
     let mistakes = library.check_config(&config_toml);
-    let mistakes = mistakes.map_err(|source| {
-        SwapError::New { method: "check of its configuration", source: LifeError::Failed(source) }
-    })?;
+    let mistakes = mistakes
+        .map_err(|source| SwapError::New { method: "check of its configuration", source: LifeError::Failed(source) })?;
     if !mistakes.is_empty() {
         return Err(SwapError::Config(mistakes));
     }

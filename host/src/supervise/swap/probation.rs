@@ -107,7 +107,11 @@ impl Held<'_> {
         if under.is_some() {
             self.deactivate_new(&mut life, &failed).await;
         }
-        let state = if handed_over { self.hand_back(&failed, &generation).await } else { Err("none was handed over".to_owned()) };
+        let state = if handed_over {
+            self.hand_back(&failed, &generation).await
+        } else {
+            Err("none was handed over".to_owned())
+        };
         if state.is_err()
             && let Some(tenure) = self.alive.tenure.as_mut().filter(|_| under.is_none())
         {
@@ -128,12 +132,17 @@ impl Held<'_> {
         let held = hold.lift();
         let state = state.unwrap_or_else(|without| format!("without the new one's state: {without}"));
         let number = self.generation.number();
-        let done = format!("calls go to generation {number} again, {state}; {} were held, {:.1?} at most", held.calls, held.longest);
+        let done = format!(
+            "calls go to generation {number} again, {state}; {} were held, {:.1?} at most",
+            held.calls, held.longest
+        );
         let unused = self.unused(Some(&failed), &self.generation);
         let outcome = if activated.is_ok() { Outcome::RolledBack } else { Outcome::Failed };
         match &activated {
             Ok(()) => reporter.done(done),
-            Err(error) => reporter.failed(format!("the former generation could not go on either: its activate: {error}")),
+            Err(error) => {
+                reporter.failed(format!("the former generation could not go on either: its activate: {error}"))
+            }
         }
         let retire = Retire::of(self.member, self.parts, life);
         let end = End { outcome, reason: why, unused };
@@ -145,7 +154,11 @@ impl Held<'_> {
     }
 
     /// The new generation's state goes back to the former one; or why it does not.
-    async fn hand_back(&self, failed: &crate::plugin::Generation, former: &crate::plugin::Generation) -> Result<String, String> {
+    async fn hand_back(
+        &self,
+        failed: &crate::plugin::Generation,
+        former: &crate::plugin::Generation,
+    ) -> Result<String, String> {
         let limit = self.parts.config.swap.hand_over_timeout;
         let snapshot = within(limit, "snapshot", failed.component().snapshot()).await;
         let snapshot = snapshot.map_err(|error| format!("its snapshot: {}", chain(&error)))?;

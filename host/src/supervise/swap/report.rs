@@ -94,7 +94,9 @@ impl Reporter {
         let (role, number) = (&self.role, self.view.borrow().number);
         match outcome {
             Outcome::Committed => tracing::info!(%role, swap = number, reason, "the swap is committed"),
-            Outcome::Refused => tracing::warn!(%role, swap = number, reason, "the swap is refused: nothing has changed"),
+            Outcome::Refused => {
+                tracing::warn!(%role, swap = number, reason, "the swap is refused: nothing has changed")
+            }
             Outcome::RolledBack => tracing::error!(%role, swap = number, reason, "the swap was rolled back"),
             Outcome::Failed => tracing::error!(%role, swap = number, reason, "the swap failed"),
         }
@@ -151,10 +153,9 @@ mod tests {
 
     #[test]
     fn one_that_nobody_ends_was_ended_by_a_stop() {
-        for (phases, outcome) in [
-            (&[Phase::Prepare][..], Outcome::Refused),
-            (&[Phase::Prepare, Phase::Switch][..], Outcome::Committed),
-        ] {
+        for (phases, outcome) in
+            [(&[Phase::Prepare][..], Outcome::Refused), (&[Phase::Prepare, Phase::Switch][..], Outcome::Committed)]
+        {
             let mut reporter = reporter();
             let view = reporter.watch();
             for phase in phases {
