@@ -34,7 +34,7 @@ struct One {
 }
 
 impl One {
-    async fn follow(self, mut status: watch::Receiver<Status>) {
+    async fn follow(mut self, mut status: watch::Receiver<Status>) {
         let mut told = BTreeSet::new();
         loop {
             let serving = is_serving(&status.borrow_and_update());
