@@ -6,6 +6,9 @@
 pub mod call;
 pub mod check;
 pub mod connections;
+pub mod host;
+pub mod restart;
+pub mod swap;
 
 use std::error::Error;
 use std::ffi::OsString;
@@ -33,6 +36,10 @@ Examples:
       call a method of the RootCoord that is registered in etcd
   componenthost connections querycoord --watch
       show what the running QueryCoord depends on: peers, sessions, links, last errors
+  componenthost swap querynode ./libquerynode.so
+      replace the code of the running QueryNode; its session and its callers stay
+  componenthost restart querycoord
+      end the running QueryCoord, and start it again
 
 Exit codes: 0 done, 1 refused or failed, 64 wrong command line or configuration.
 Every key of the configuration is in config/reference.toml.";
@@ -51,6 +58,10 @@ pub enum Command {
     Call(Box<call::CallArguments>),
     /// Show the connections of a running host.
     Connections(connections::ConnectionsArguments),
+    /// Replace the code of a running component.
+    Swap(swap::SwapArguments),
+    /// Start a running component again.
+    Restart(restart::RestartArguments),
 }
 
 /// Runs the components that a configuration names, and lets other hosts find and call them.
@@ -75,6 +86,8 @@ enum Verb {
     Check(check::CheckArguments),
     Call(Box<call::CallArguments>),
     Connections(connections::ConnectionsArguments),
+    Swap(swap::SwapArguments),
+    Restart(restart::RestartArguments),
 }
 
 /// Understands a command line, the program's name first.
@@ -88,6 +101,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
         (Some(Verb::Check(arguments)), _) => Command::Check(arguments),
         (Some(Verb::Call(arguments)), _) => Command::Call(arguments),
         (Some(Verb::Connections(arguments)), _) => Command::Connections(arguments),
+        (Some(Verb::Swap(arguments)), _) => Command::Swap(arguments),
+        (Some(Verb::Restart(arguments)), _) => Command::Restart(arguments),
         (None, Some(config)) => Command::Run { config },
         (None, None) => unreachable!("clap asks for one of both"),
     })
@@ -146,6 +161,13 @@ mod tests {
             ("componenthost call --help", 0),
             ("componenthost connections --help", 0),
             ("componenthost connections --server-id x", 64),
+            ("componenthost swap querynode", 64),
+            ("componenthost swap QueryNode ./a.so", 64),
+            ("componenthost swap querynode ./a.so --state all", 64),
+            ("componenthost swap querynode ./a.so --probation soon", 64),
+            ("componenthost swap --help", 0),
+            ("componenthost restart", 64),
+            ("componenthost restart --help", 0),
             ("componenthost --version", 0),
         ] {
             let error = parsed(line).expect_err(line);

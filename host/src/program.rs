@@ -3,6 +3,7 @@
 //! `componenthost` is [`run`] without linked plugins. A binary that links components is it with them, as in
 //! `componenthost::program::run(&[querynode::PLUGIN])`; its configuration names them by their crates.
 
+use std::io::stdout;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -42,21 +43,22 @@ pub fn run(linked: &[Plugin]) -> ExitCode {
         match command {
             Command::Run { config } => host(&config, linked, workers.handle()).await,
             Command::Check(arguments) => check_plugins(&arguments, linked).await,
-            Command::Call(arguments) => match cli::call::call(&arguments, &mut std::io::stdout()).await {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    cli::report(&mut std::io::stderr(), &error);
-                    ExitCode::from(error.exit_code())
-                }
-            },
+            Command::Call(arguments) => {
+                let called = cli::call::call(&arguments, &mut stdout()).await;
+                done(called.map(|()| 0).map_err(|error| (error.exit_code(), error)))
+            }
             Command::Connections(arguments) => {
-                match cli::connections::connections(&arguments, &mut std::io::stdout()).await {
-                    Ok(()) => ExitCode::SUCCESS,
-                    Err(error) => {
-                        cli::report(&mut std::io::stderr(), &error);
-                        ExitCode::from(error.exit_code())
-                    }
-                }
+                let shown = cli::connections::connections(&arguments, &mut stdout()).await;
+                done(shown.map(|()| 0).map_err(|error| (error.exit_code(), error)))
+            }
+            Command::Swap(arguments) => {
+                let swapped = cli::swap::swap(&arguments, &mut stdout()).await;
+                done(swapped.map(cli::swap::exit_code).map_err(|error| (error.exit_code(), error)))
+            }
+            Command::Restart(arguments) => {
+                let started = cli::restart::restart(&arguments, &mut stdout()).await;
+                let code = |started| if started { 0 } else { cli::FAILED };
+                done(started.map(code).map_err(|error| (error.exit_code(), error)))
             }
         }
     });
@@ -141,6 +143,14 @@ async fn check_plugins(arguments: &check::CheckArguments, linked: &[Plugin]) -> 
     let of_members = check::report_members(&members, &mut std::io::stdout());
     // What has failed goes before what is mistaken, as among plugins.
     ExitCode::from(if of_members == 0 { of_plugins } else { of_members })
+}
+
+/// The exit code of a verb; its error is told, with the error's own code.
+fn done(result: Result<u8, (u8, impl std::error::Error + 'static)>) -> ExitCode {
+    ExitCode::from(result.unwrap_or_else(|(code, error)| {
+        cli::report(&mut std::io::stderr(), &error);
+        code
+    }))
 }
 
 fn mistaken(error: &(dyn std::error::Error + 'static)) -> ExitCode {

@@ -2,23 +2,18 @@
 //!
 //! It asks a host of this machine over its admin socket, and shows what `/api/v1/connections` says. It changes nothing.
 
-mod ask;
-mod failure;
-mod find;
+mod events;
 mod table;
 mod watch;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
-use plugin_api::identity::{Role, ServerId};
+use plugin_api::identity::Role;
 use serde_json::Value;
 
-pub use failure::ConnectionsError;
-
-use find::Found;
+use super::host::{self, HostArguments, HostError, RunningHost};
 use table::Terminal;
 
 const EXAMPLES: &str = "\
@@ -42,15 +37,9 @@ or configuration.";
 pub struct ConnectionsArguments {
     /// Of the host with this role, and only what this component depends on
     pub role: Option<Role>,
-    /// A configuration, for where the sockets of its hosts are (host.run_dir)
-    #[arg(long, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
-    pub config: Option<PathBuf>,
-    /// Which of several hosts
-    #[arg(long, value_name = "ID")]
-    pub server_id: Option<ServerId>,
-    /// The host's socket; goes before all that would find one
-    #[arg(long, value_name = "PATH")]
-    pub socket: Option<PathBuf>,
+    /// Which host.
+    #[command(flatten)]
+    pub host: HostArguments,
     /// The document of /api/v1/connections; with --watch one in each line, whenever something happens
     #[arg(long)]
     pub json: bool,
@@ -60,9 +49,36 @@ pub struct ConnectionsArguments {
     /// The last events, too: 20, or so many
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "20")]
     pub events: Option<usize>,
-    /// How long a host may take to answer
-    #[arg(long, default_value = "3s", value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub timeout: Duration,
+}
+
+/// Why no connections are shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionsError {
+    /// There is no host to ask, or no answer.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// It ended while it was watched.
+    #[error("the host at {} has ended", socket.display())]
+    Ended {
+        /// Its socket.
+        socket: PathBuf,
+    },
+    /// What was to be shown cannot be written.
+    #[error("cannot write the connections")]
+    Output {
+        /// Why not.
+        source: std::io::Error,
+    },
+}
+
+impl ConnectionsError {
+    /// The exit code that goes with it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Host(error) => error.exit_code(),
+            Self::Ended { .. } | Self::Output { .. } => super::FAILED,
+        }
+    }
 }
 
 /// Shows the connections of a host.
@@ -74,12 +90,12 @@ pub async fn connections(
     arguments: &ConnectionsArguments,
     out: &mut (dyn Write + Send),
 ) -> Result<(), ConnectionsError> {
-    let host = find::find(arguments).await?;
+    let host = host::find(&arguments.host, arguments.role.as_ref()).await?;
     if arguments.watch {
         return watch::watch(arguments, &host, out).await;
     }
     let text = if arguments.json {
-        let view = host.connections(true, arguments.timeout).await?;
+        let view = of_host(&host, true).await?;
         serde_json::to_string_pretty(&view).unwrap_or_default()
     } else {
         show(arguments, &host, &Terminal::of_output()).await?.join("\n")
@@ -87,13 +103,18 @@ pub async fn connections(
     writeln!(out, "{text}").map_err(|source| ConnectionsError::Output { source })
 }
 
+/// What `/api/v1/connections` says.
+async fn of_host(host: &RunningHost, events: bool) -> Result<Value, HostError> {
+    host.get(&format!("/api/v1/connections?events={events}")).await
+}
+
 /// The table, and the events where they are asked for.
 async fn show(
     arguments: &ConnectionsArguments,
-    host: &Found,
+    host: &RunningHost,
     terminal: &Terminal,
 ) -> Result<Vec<String>, ConnectionsError> {
-    let view = host.connections(arguments.events.is_some(), arguments.timeout).await?;
+    let view = of_host(host, arguments.events.is_some()).await?;
     let dependencies = of_caller(&view, arguments.role.as_ref());
     let mut lines = table::table(&host.name, &dependencies, terminal);
     if let Some(events) = arguments.events {

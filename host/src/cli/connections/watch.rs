@@ -3,11 +3,9 @@
 use std::io::Write;
 use std::time::Duration;
 
-use super::ask::Events;
-use super::failure::ConnectionsError;
-use super::find::Found;
+use super::events::Events;
 use super::table::{Terminal, event_line};
-use super::{ConnectionsArguments, show};
+use super::{ConnectionsArguments, ConnectionsError, RunningHost, of_host, show};
 
 /// Ages and traffic move without an event.
 const REDRAW: Duration = Duration::from_secs(1);
@@ -17,15 +15,14 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// Shows the connections until Ctrl-C, or until the host ends.
 pub(super) async fn watch(
     arguments: &ConnectionsArguments,
-    host: &Found,
+    host: &RunningHost,
     out: &mut (dyn Write + Send),
 ) -> Result<(), ConnectionsError> {
-    let failed = |source| ConnectionsError::Ask { socket: host.socket.clone(), source };
-    let mut events = Events::read(&host.socket, arguments.timeout).await.map_err(failed)?;
+    let mut events = Events::read(host).await?;
     let shown = async {
         let is_terminal = Terminal::of_output().size.is_some();
         match (arguments.json, is_terminal) {
-            (true, _) => documents(arguments, host, &mut events, out).await,
+            (true, _) => documents(host, &mut events, out).await,
             (false, true) => drawn(arguments, host, &mut events, out).await,
             (false, false) => appended(arguments, host, &mut events, out).await,
         }
@@ -40,7 +37,7 @@ pub(super) async fn watch(
 /// The table in place of the one before.
 async fn drawn(
     arguments: &ConnectionsArguments,
-    host: &Found,
+    host: &RunningHost,
     events: &mut Events,
     out: &mut (dyn Write + Send),
 ) -> Result<(), ConnectionsError> {
@@ -69,7 +66,7 @@ async fn drawn(
 /// The table once, and each event as a line.
 async fn appended(
     arguments: &ConnectionsArguments,
-    host: &Found,
+    host: &RunningHost,
     events: &mut Events,
     out: &mut (dyn Write + Send),
 ) -> Result<(), ConnectionsError> {
@@ -87,14 +84,13 @@ async fn appended(
 
 /// The document now, and again whenever something happens.
 async fn documents(
-    arguments: &ConnectionsArguments,
-    host: &Found,
+    host: &RunningHost,
     events: &mut Events,
     out: &mut (dyn Write + Send),
 ) -> Result<(), ConnectionsError> {
     while events.next().await.is_some() {
         settle(events).await;
-        let view = host.connections(true, arguments.timeout).await.map_err(|error| gone(error, host))?;
+        let view = of_host(host, true).await.map_err(|error| gone(error.into(), host))?;
         write(out, &format!("{view}\n"))?;
     }
     Err(ConnectionsError::Ended { socket: host.socket.clone() })
@@ -108,7 +104,7 @@ async fn settle(events: &mut Events) {
 }
 
 /// A host that does not answer while it is watched has ended, as a rule: then its socket is gone.
-fn gone(error: ConnectionsError, host: &Found) -> ConnectionsError {
+fn gone(error: ConnectionsError, host: &RunningHost) -> ConnectionsError {
     if host.socket.exists() { error } else { ConnectionsError::Ended { socket: host.socket.clone() } }
 }
 

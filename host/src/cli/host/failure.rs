@@ -1,4 +1,4 @@
-//! Why no connections are shown, in words that say what to do.
+//! Why no host is asked, or gives no answer, in words that say what to do.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use plugin_api::identity::{Role, ServerId};
 
 use crate::config::{EXIT_CODE, Mistakes};
 
-/// Why no connections are shown.
+/// Why there is no host to ask, or no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectionsError {
+pub enum HostError {
     /// The configuration cannot be used.
     #[error(transparent)]
     Config(#[from] Mistakes),
@@ -63,17 +63,13 @@ pub enum ConnectionsError {
         /// Why not.
         source: AskError,
     },
-    /// It ended while it was watched.
-    #[error("the host at {} has ended", socket.display())]
-    Ended {
+    /// The host does not do what it was asked for.
+    #[error("the host at {} refuses: {text}", socket.display())]
+    Refused {
         /// Its socket.
         socket: PathBuf,
-    },
-    /// What was to be shown cannot be written.
-    #[error("cannot write the connections")]
-    Output {
-        /// Why not.
-        source: std::io::Error,
+        /// Its words.
+        text: String,
     },
 }
 
@@ -102,7 +98,7 @@ pub enum AskError {
     Json(#[source] serde_json::Error),
 }
 
-impl ConnectionsError {
+impl HostError {
     /// The exit code that goes with it.
     pub fn exit_code(&self) -> u8 {
         match self {
