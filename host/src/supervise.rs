@@ -53,7 +53,7 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
     loop {
         let ended = one_life(&member, &parts, &mut alive, &stop).await;
         // What was on probation stays, however it ended: the former generation has no part in it.
-        probation::commit(&member, &parts, &mut alive, None);
+        probation::commit(&member, &parts, &mut alive, &probation::Over::LifeEnded);
         let decision = match &ended {
             Ended::Stopped => return alive,
             Ended::Deleted => {
@@ -150,7 +150,7 @@ async fn one_life(member: &Member, parts: &Parts, alive: &mut Alive, stop: &Canc
         () = stop.cancelled() => return Ended::Stopped,
         started = five_steps(member, parts, alive) => started,
     };
-    down::told(member, parts, alive, started.as_ref().err());
+    down::told(member, alive, started.as_ref().err());
     match started {
         Ok(()) => driver::keep(member, parts, alive, stop).await,
         Err(failed) if failed.is_deleted() => Ended::Deleted,

@@ -173,6 +173,20 @@ impl Generation {
 }
 
 impl Traces {
+    /// Waits until no call of it runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn no_calls(&self) {
+        self.ledger.no_calls().await;
+    }
+
+    /// How many calls of it run.
+    pub fn calls(&self) -> usize {
+        self.ledger.calls()
+    }
+
     /// What is alive of it.
     pub fn view(&self) -> LedgerView {
         self.ledger.view((self.lent_buffers)(), threads::count(&self.thread_name))

@@ -125,6 +125,11 @@ impl Ledger {
         let _ = self.calls.subscribe().wait_for(|calls| calls.gated == 0).await;
     }
 
+    /// How many calls run.
+    pub fn calls(&self) -> usize {
+        self.calls.borrow().all
+    }
+
     /// How many calls of gated methods run.
     pub fn gated_calls(&self) -> usize {
         self.calls.borrow().gated

@@ -77,7 +77,7 @@ async fn begin_anew(member: &Member, parts: &Parts, alive: &mut Alive, candidate
 }
 
 /// The start that a swap of a component that was down has led to is over.
-pub(super) fn told(member: &Member, parts: &Parts, alive: &mut Alive, failed: Option<&StepFailed>) {
+pub(super) fn told(member: &Member, alive: &mut Alive, failed: Option<&StepFailed>) {
     let Some((mut reporter, turn)) = alive.begun_anew.take() else { return };
     match failed {
         None => {
@@ -92,6 +92,5 @@ pub(super) fn told(member: &Member, parts: &Parts, alive: &mut Alive, failed: Op
                 .finish(Outcome::Failed, format!("the component was down, and did not start with the new file: {why}"));
         }
     }
-    let _ = parts;
     drop(turn);
 }

@@ -162,7 +162,7 @@ impl Held<'_> {
                         failure = self.alive.life.failures.next() => Err(StepFailed::later("in its background", failure)),
                         () = self.followed.changed() => Ok(()),
                         over = probation::over(&mut self.alive.probation) => {
-                            probation::commit(self.member, self.parts, self.alive, over.as_ref());
+                            probation::commit(self.member, self.parts, self.alive, &over);
                             Ok(())
                         }
                         command = alive::asked(&mut self.alive.commands) => match self.obey(command, stop).await {

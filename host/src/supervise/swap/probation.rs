@@ -47,7 +47,7 @@ impl Probation {
 /// # Cancel safety
 ///
 /// Nothing is lost.
-pub(in crate::supervise) async fn over(probation: &mut Option<Probation>) -> Option<LifeError> {
+pub(in crate::supervise) async fn over(probation: &mut Option<Probation>) -> Over {
     let Some(Probation { former, until, .. }) = probation else { return std::future::pending().await };
     let time = async {
         match until {
@@ -56,17 +56,31 @@ pub(in crate::supervise) async fn over(probation: &mut Option<Probation>) -> Opt
         }
     };
     tokio::select! {
-        () = time => None,
-        failure = former.failures.next() => Some(failure),
+        () = time => Over::Time,
+        failure = former.failures.next() => Over::FormerFailed(failure),
     }
 }
 
+/// Why a probation ends with the new generation in its place.
+#[derive(Debug)]
+pub(in crate::supervise) enum Over {
+    /// Its time is over.
+    Time,
+    /// The former generation could not come back: it has failed.
+    FormerFailed(LifeError),
+    /// The component's life has ended, for another reason.
+    LifeEnded,
+}
+
 /// The new generation stays: the former one's calls end, and then it does. Where there is no probation nothing is done.
-pub(in crate::supervise) fn commit(member: &Member, parts: &Parts, alive: &mut Alive, failure: Option<&LifeError>) {
+pub(in crate::supervise) fn commit(member: &Member, parts: &Parts, alive: &mut Alive, over: &Over) {
     let Some(Probation { former, note, mut reporter, turn, .. }) = alive.probation.take() else { return };
-    reporter.done(match failure {
-        Some(failure) => format!("over early: the former generation has failed ({failure}), and cannot come back"),
-        None => "the new generation is well".to_owned(),
+    reporter.done(match over {
+        Over::Time => "the new generation is well".to_owned(),
+        Over::FormerFailed(failure) => {
+            format!("over early: the former generation has failed ({failure}), and cannot come back")
+        }
+        Over::LifeEnded => "over early: the component ends".to_owned(),
     });
     let stays = alive.life.generation.as_ref();
     let unused = super::retire::unused(member, parts, former.generation.as_ref(), stays);

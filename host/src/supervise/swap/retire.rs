@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Reporter, Turn};
-use crate::plugin::Generation;
+use crate::plugin::{Generation, Traces};
 use crate::plugin::swap::{Outcome, Phase};
 use crate::startup::Parts;
 use crate::supervise::generations::{Generations, Stand};
@@ -61,6 +61,8 @@ impl Retire {
 
 /// A generation whose end is under way, in a task of its own.
 pub struct Retiring {
+    /// What of it is alive.
+    pub traces: Option<Traces>,
     /// Its calls are cut now.
     pub hurry: CancellationToken,
     /// Ends with it.
@@ -72,6 +74,7 @@ impl Retiring {
     /// the swap's last phase.
     pub fn begin(parts: &Parts, retire: Retire, mut reporter: Reporter, turn: Turn, end: End) -> Self {
         let hurry = CancellationToken::new();
+        let traces = retire.life.generation.as_ref().map(|generation| generation.traces().clone());
         let cut_now = hurry.clone();
         // Its methods run on the workers, as all of a component's code does.
         let task = parts.workers.spawn(async move {
@@ -95,7 +98,7 @@ impl Retiring {
             }
             drop(turn);
         });
-        Self { hurry, task: AbortOnDropHandle::new(task) }
+        Self { traces, hurry, task: AbortOnDropHandle::new(task) }
     }
 }
 
