@@ -11,6 +11,7 @@ mod prepare;
 pub(super) mod probation;
 mod report;
 mod retire;
+mod told;
 mod undo;
 
 use std::collections::VecDeque;
@@ -25,6 +26,7 @@ pub use error::SwapError;
 pub use probation::Probation;
 pub use report::Reporter;
 pub use retire::{Retire, Retiring};
+pub use told::{SwapEvent, Told};
 
 use super::{Life, Member};
 use crate::plugin::Library;
@@ -63,6 +65,8 @@ pub struct Swaps {
     asked: AtomicU64,
     /// The newest last.
     history: Mutex<VecDeque<Asked>>,
+    /// What is told of all of them.
+    pub told: Arc<Told>,
 }
 
 struct Asked {
@@ -87,7 +91,8 @@ impl Swaps {
 pub fn begin(member: &Arc<Member>, parts: &Arc<Parts>, order: Order) -> watch::Receiver<SwapView> {
     let swaps = &member.swaps;
     let number = swaps.asked.fetch_add(1, Ordering::Relaxed) + 1;
-    let reporter = Reporter::new(member.role.clone(), number, order, member.lifecycle.status().generation);
+    let reporter =
+        Reporter::new(member.role.clone(), swaps.told.clone(), number, order, member.lifecycle.status().generation);
     let view = reporter.watch();
     let turn = Arc::clone(&swaps.turn);
     let (of, parts_of) = (Arc::clone(member), Arc::clone(parts));

@@ -1,15 +1,18 @@
 //! What is told of a swap while it runs: each phase with its time, and at last the outcome. It has one writer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use plugin_api::identity::Role;
 use tokio::sync::watch;
 
+use super::told::Told;
 use crate::plugin::swap::{Order, Outcome, Phase, PhaseView, SwapView};
 
 /// The writer. Where it is dropped without an outcome, the host has stopped.
 pub struct Reporter {
     role: Role,
+    told: Arc<Told>,
     view: watch::Sender<SwapView>,
     /// When the phase that runs began.
     began: Instant,
@@ -17,7 +20,7 @@ pub struct Reporter {
 
 impl Reporter {
     /// Of a swap that was just asked for.
-    pub fn new(role: Role, number: u64, order: Order, from: u64) -> Self {
+    pub fn new(role: Role, told: Arc<Told>, number: u64, order: Order, from: u64) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let view = SwapView {
             number,
@@ -30,7 +33,7 @@ impl Reporter {
             outcome: None,
             reason: String::new(),
         };
-        Self { role, view: watch::Sender::new(view), began: Instant::now() }
+        Self { role, told, view: watch::Sender::new(view), began: Instant::now() }
     }
 
     /// Follows it.
@@ -79,9 +82,11 @@ impl Reporter {
             tracing::info!(%role, swap = number, ?phase, detail, ?took, "a phase of the swap is over");
         }
         self.began = Instant::now();
+        let over = PhaseView { phase, took_ms: milliseconds(took), detail, failed };
+        self.told.over(number, over.clone());
         self.view.send_modify(|view| {
             view.phase = None;
-            view.phases.push(PhaseView { phase, took_ms: milliseconds(took), detail, failed });
+            view.phases.push(over);
         });
     }
 
@@ -100,6 +105,7 @@ impl Reporter {
             Outcome::RolledBack => tracing::error!(%role, swap = number, reason, "the swap was rolled back"),
             Outcome::Failed => tracing::error!(%role, swap = number, reason, "the swap failed"),
         }
+        self.told.end(number, outcome, reason.clone());
         self.view.send_modify(|view| {
             view.phase = None;
             view.outcome = Some(outcome);
@@ -131,7 +137,7 @@ mod tests {
 
     fn reporter() -> Reporter {
         let order = Order { plugin: "./lib.so".to_owned(), state: Default::default(), probation: None };
-        Reporter::new(Role::new("alpha").expect("a role"), 1, order, 1)
+        Reporter::new(Role::new("alpha").expect("a role"), Arc::default(), 1, order, 1)
     }
 
     #[test]

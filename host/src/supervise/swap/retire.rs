@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Reporter, Turn};
-use crate::plugin::{Generation, Traces};
 use crate::plugin::swap::{Outcome, Phase};
+use crate::plugin::{Generation, Traces};
 use crate::startup::Parts;
 use crate::supervise::generations::{Generations, Stand};
 use crate::supervise::{Life, Member, log_failure, within};
