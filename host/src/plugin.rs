@@ -16,4 +16,4 @@ mod threads;
 
 pub use generation::{Generation, GenerationSettings, Traces, WeakGeneration};
 pub use ledger::{CallEntry, Ledger, LedgerView};
-pub use loader::{Library, OpenError, Origin};
+pub use loader::{Library, OpenError, Origin, retired_bytes};

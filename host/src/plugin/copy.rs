@@ -3,9 +3,13 @@
 //! A file that is written over while it is mapped kills the process, and the loader gives the old library again for the same
 //! path, a link to it, or the same file under another name. So each generation gets a file of its own: copied, never
 //! linked, in a directory that only the host's user can enter. It can be unlinked as soon as it is open.
+//!
+//! It has what is mapped of the plugin, and no more: an unlinked file keeps its place on the disk for as long as it is
+//! mapped, which is for the life of the process, and most of a debug build is for debuggers. So the copy has a hash of its
+//! own; what is compared with the gate's is the whole content.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -62,9 +66,24 @@ pub enum CopyError {
          new file over the old one, not by writing into it"
     )]
     Changed {
-        /// The plugin, or its copy.
+        /// The plugin.
         path: PathBuf,
         /// What passed the gate.
+        expected: Digest,
+        /// What is there now.
+        found: Digest,
+    },
+    /// The copy is not what was written.
+    #[error(
+        "the private copy {path}, of a plugin with sha256 {plugin}, changed before it was opened: expected sha256 {expected}, \
+         found {found}; no one but the host may write there"
+    )]
+    CopyChanged {
+        /// The copy.
+        path: PathBuf,
+        /// The plugin's hash, which passed the gate.
+        plugin: Digest,
+        /// What was written.
         expected: Digest,
         /// What is there now.
         found: Digest,
@@ -75,7 +94,10 @@ pub enum CopyError {
 #[derive(Debug)]
 pub struct PrivateCopy {
     path: tempfile::TempPath,
+    /// Of the copy.
     sha256: Digest,
+    /// Of the whole plugin.
+    plugin: Digest,
 }
 
 impl PrivateCopy {
@@ -88,7 +110,7 @@ impl PrivateCopy {
     ///
     /// # Errors
     ///
-    /// [`CopyError::Changed`], or that it cannot be read.
+    /// [`CopyError::CopyChanged`], or that it cannot be read.
     pub fn verified_path(&self) -> Result<&Path, CopyError> {
         let path = self.path();
         let io_error = |source| {
@@ -99,12 +121,12 @@ impl PrivateCopy {
         if found == self.sha256 {
             Ok(path)
         } else {
-            Err(CopyError::Changed { path: path.to_owned(), expected: self.sha256, found })
+            Err(CopyError::CopyChanged { path: path.to_owned(), plugin: self.plugin, expected: self.sha256, found })
         }
     }
 }
 
-/// Copies an admitted plugin to the private directory `dir`, which is made where it is not there, under a name with the
+/// Copies what is mapped of an admitted plugin to the private directory `dir`, which is made where it is not there, under a name with the
 /// content's hash and the generation's number.
 ///
 /// # Errors
@@ -119,11 +141,16 @@ pub fn private_copy(admitted: &Admitted, dir: &Path, generation: u64) -> Result<
     let copy = tempfile::Builder::new().prefix(&prefix).suffix(".so").tempfile_in(dir).map_err(io_error)?;
     let mut original = &admitted.file;
     original.seek(SeekFrom::Start(0)).map_err(io_error)?;
-    let found = Digest::of_copied(original, copy.as_file()).map_err(io_error)?;
+    // Read once, so that what is written is of what was hashed.
+    let mut bytes = Vec::new();
+    original.read_to_end(&mut bytes).map_err(io_error)?;
+    let found = Digest::of(&bytes);
     if found != admitted.sha256 {
         return Err(CopyError::Changed { path: admitted.path.clone(), expected: admitted.sha256, found });
     }
-    Ok(PrivateCopy { path: copy.into_temp_path(), sha256: found })
+    admitted.mapped.keep(&mut bytes);
+    copy.as_file().write_all(&bytes).map_err(io_error)?;
+    Ok(PrivateCopy { path: copy.into_temp_path(), sha256: Digest::of(&bytes), plugin: found })
 }
 
 fn make_private(dir: &Path, trusted_root: &Path) -> Result<(), CopyError> {
@@ -138,3 +165,6 @@ fn make_private(dir: &Path, trusted_root: &Path) -> Result<(), CopyError> {
     place::check_dir(dir, &PlaceRules { dirs: &[], trusted_root, host_uid })
         .map_err(|source| CopyError::Place { dir: dir.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests;

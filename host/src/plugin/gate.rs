@@ -23,11 +23,14 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use plugin_api::identity::Role;
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 
 pub use self::digest::Digest;
+use self::elf::Contents;
+pub use self::elf::Mapped;
 pub use self::error::{GateError, Looked};
 use self::place::PlaceRules;
 
@@ -48,6 +51,9 @@ pub struct PluginsConfig {
     /// on a slow disk.
     #[serde(with = "humantime_serde")]
     pub first_look_timeout: Duration,
+    /// How much memory libraries may keep whose generations have ended. Default `1GiB`: they are never unmapped, so that
+    /// whoever swaps on and on has to restart the host now and then.
+    pub retired_memory_limit: ByteSize,
 }
 
 impl Default for PluginsConfig {
@@ -57,6 +63,7 @@ impl Default for PluginsConfig {
             trusted_root: PathBuf::from("/"),
             first_look: true,
             first_look_timeout: Duration::from_secs(5),
+            retired_memory_limit: ByteSize::gib(1),
         }
     }
 }
@@ -134,6 +141,10 @@ pub struct Admitted {
     pub size: u64,
     /// Its one entry symbol.
     pub entry_symbol: String,
+    /// All symbols that it exports, that one among them; sorted.
+    pub exported: Vec<String>,
+    /// What of it is mapped.
+    pub mapped: Mapped,
     /// The file that was looked at. What is copied is read from here, so that exchanging the path changes nothing.
     pub(super) file: File,
     /// For the directory of copies, to which the same rule applies.
@@ -186,10 +197,10 @@ pub fn inspect(path: &Path, config: &PluginsConfig, allowed: &Allowed) -> Result
     if let Some(expected) = allowed.sha256.filter(|expected| *expected != sha256) {
         return Err(GateError::Hash { path, expected, found: sha256 });
     }
-    let entry_symbol =
-        elf::entry_symbol(&bytes).map_err(|source| GateError::NoPlugin { path: path.clone(), source })?;
+    let Contents { entry_symbol, exported, mapped } =
+        elf::read(&bytes).map_err(|source| GateError::NoPlugin { path: path.clone(), source })?;
     let trusted_root = config.trusted_root.clone();
-    Ok(Admitted { path, sha256, size: bytes.len() as u64, entry_symbol, file, trusted_root })
+    Ok(Admitted { path, sha256, size: bytes.len() as u64, entry_symbol, exported, mapped, file, trusted_root })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! library has handed out may live as long as the process.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use abi_stable::std_types::{RResult, RStr};
@@ -65,10 +66,39 @@ pub struct Library {
     generation: u64,
     /// `None` where it is linked into the binary.
     origin: Option<Origin>,
+    mapped: Mapped,
 }
 
 /// The entries of all libraries that are open: two copies that are open at a time have two addresses.
 static OPEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+/// How much of the libraries that were opened is mapped, for ever.
+static MAPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How much of that is of libraries that somebody still has a use for.
+static USED: AtomicU64 = AtomicU64::new(0);
+
+/// So many bytes of a library are mapped; in use until it is dropped.
+struct Mapped(u64);
+
+impl Mapped {
+    fn new(bytes: u64) -> Self {
+        USED.fetch_add(bytes, Ordering::Relaxed);
+        Self(bytes)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        USED.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// How many bytes are mapped of libraries that nobody has a use for any more: of generations that have ended, and of files that
+/// were opened and refused.
+pub fn retired_bytes() -> u64 {
+    MAPPED.load(Ordering::Relaxed).saturating_sub(USED.load(Ordering::Relaxed))
+}
 
 impl Library {
     /// Opens a plugin by its name or path, after all of the gate's checks.
@@ -109,9 +139,11 @@ impl Library {
         let path = admitted.path.clone();
         let misfit = |source| GateError::Handshake { path: path.clone(), source };
         let loaded = Loaded::open(copy.verified_path()?, &admitted.entry_symbol).map_err(misfit)?;
+        MAPPED.fetch_add(admitted.mapped.bytes, Ordering::Relaxed);
         remember(&loaded, &path)?;
         let agreed = loaded.header().and_then(agree).map_err(misfit)?;
-        Ok(Self { agreed, generation, origin: Some(Origin { path, sha256: admitted.sha256 }) })
+        let origin = Some(Origin { path, sha256: admitted.sha256 });
+        Ok(Self { agreed, generation, origin, mapped: Mapped::new(admitted.mapped.bytes) })
     }
 
     /// Takes a plugin that is linked into this binary.
@@ -122,17 +154,7 @@ impl Library {
     pub fn linked(plugin: &Plugin, generation: u64) -> Result<Self, OpenError> {
         let header = (plugin.entry)().upgrade().map_err(HandshakeError::from);
         let agreed = header.and_then(agree).map_err(|source| OpenError::Linked { package: plugin.package, source })?;
-        Ok(Self { agreed, generation, origin: None })
-    }
-
-    /// How many bytes of it are mapped for as long as the process lives.
-    pub fn mapped_bytes(&self) -> u64 {
-        0
-    }
-
-    /// Which loaded copy of the role's plugins it is, from 1.
-    pub fn generation(&self) -> u64 {
-        self.generation
+        Ok(Self { agreed, generation, origin: None, mapped: Mapped::new(0) })
     }
 
     /// How it was built.
@@ -143,6 +165,16 @@ impl Library {
     /// Where it came from; `None` where it is linked into the binary.
     pub fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
+    }
+
+    /// How much memory it keeps mapped, for ever; 0 where it is linked into the binary, which is there without it.
+    pub fn mapped_bytes(&self) -> u64 {
+        self.mapped.0
+    }
+
+    /// Which loaded copy of the role's plugins it is, from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// All mistakes in a component's own configuration.

@@ -6,6 +6,7 @@ use super::Parts;
 use crate::connections::DependencyView;
 use crate::discovery::FollowView;
 use crate::metrics::{ByRole, Family, Labels, Series};
+use crate::plugin::retired_bytes;
 use crate::plugin::swap::Outcome;
 use crate::supervise::Member;
 
@@ -51,6 +52,11 @@ pub(super) fn own(members: &[std::sync::Arc<Member>], readers: usize) -> Vec<Fam
             restarts,
         ),
         gauge("componenthost_component_generation", "Which loaded copy of the component's plugins serves", generations),
+        gauge(
+            "componenthost_retired_bytes",
+            "Mapped of libraries whose generations have ended",
+            vec![(Vec::new(), retired_bytes() as f64)],
+        ),
         counter("componenthost_swaps", "How swaps of the component have ended", swaps),
         gauge("componenthost_session_state", "1 for the state of the component's own session in etcd", sessions),
     ]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use plugin_api::identity::Role;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -12,7 +13,7 @@ use crate::connections::ConnectionManager;
 use crate::discovery::Discovery;
 use crate::etcd::Etcd;
 use crate::metadata::MetadataStore;
-use crate::plugin::GenerationSettings;
+use crate::plugin::{GenerationSettings, Library, retired_bytes};
 use crate::serve::{Own, Served};
 use crate::session::StateFile;
 use crate::supervise::Life;
@@ -56,12 +57,21 @@ impl Parts {
         });
     }
 
-    /// Is there room for one more library?
+    /// May this library be replaced by another one: is there room for one more that nobody uses?
     ///
     /// # Errors
     ///
     /// [`SwapError::RetiredMemory`].
-    pub(crate) fn check_retired(&self) -> Result<(), SwapError> {
+    pub(crate) fn check_retired(&self, replaced: &Library) -> Result<(), SwapError> {
+        let (retired, limit) = (retired_bytes() + replaced.mapped_bytes(), self.config.plugins.retired_memory_limit);
+        if retired > limit.as_u64() {
+            return Err(SwapError::RetiredMemory { retired: ByteSize(retired), limit });
+        }
+        if retired > limit.as_u64() / 2 {
+            let retired = ByteSize(retired);
+            tracing::warn!(%retired, %limit, "libraries that nobody uses any more take more than half of what they may \
+                (plugins.retired_memory_limit): restart the host before it is all");
+        }
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 
-use crate::plugin::{Generation, LedgerView, Library, Traces, WeakGeneration};
+use crate::plugin::{Generation, LedgerView, Library, Origin, Traces, WeakGeneration};
 
 /// So many that have ended are kept, the newest.
 const ENDED: usize = 16;
@@ -52,8 +52,11 @@ pub struct GenerationView {
 #[derive(Clone, Default)]
 pub struct Generations(Arc<Mutex<Vec<Record>>>);
 
+/// It holds nothing of the generation, nor its library.
 struct Record {
-    library: Arc<Library>,
+    number: u64,
+    origin: Option<Origin>,
+    mapped_bytes: u64,
     version: String,
     traces: Traces,
     component: WeakGeneration,
@@ -62,12 +65,20 @@ struct Record {
 
 impl Generations {
     /// One was made; a restarted component has its number again.
-    pub fn made(&self, library: &Arc<Library>, generation: &Generation) {
+    pub fn made(&self, library: &Library, generation: &Generation) {
         let version = generation.descriptor().version.as_ref().map(ToString::to_string).unwrap_or_default();
         let (traces, component) = (generation.traces().clone(), generation.downgrade());
-        let record = Record { library: Arc::clone(library), version, traces, component, stand: Stand::Candidate };
+        let record = Record {
+            number: library.generation(),
+            origin: library.origin().cloned(),
+            mapped_bytes: library.mapped_bytes(),
+            version,
+            traces,
+            component,
+            stand: Stand::Candidate,
+        };
         let mut all = self.lock();
-        all.retain(|known| known.library.generation() != record.library.generation());
+        all.retain(|known| known.number != record.number);
         all.push(record);
         let ended = all.iter().filter(|record| record.stand == Stand::Retired).count();
         let mut surplus = ended.saturating_sub(ENDED);
@@ -80,7 +91,7 @@ impl Generations {
 
     /// One stands otherwise now.
     pub fn stands(&self, number: u64, stand: Stand) {
-        if let Some(record) = self.lock().iter_mut().find(|record| record.library.generation() == number) {
+        if let Some(record) = self.lock().iter_mut().find(|record| record.number == number) {
             record.stand = stand;
         }
     }
@@ -98,14 +109,14 @@ impl Generations {
 
 impl Record {
     fn view(&self) -> GenerationView {
-        let origin = self.library.origin();
+        let origin = self.origin.as_ref();
         GenerationView {
-            number: self.library.generation(),
+            number: self.number,
             stand: self.stand,
             version: self.version.clone(),
             path: origin.map(|origin| origin.path.clone()),
             sha256: origin.map(|origin| origin.sha256.to_string()),
-            mapped_bytes: self.library.mapped_bytes(),
+            mapped_bytes: self.mapped_bytes,
             dropped: self.component.is_gone(),
             ledger: self.traces.view(),
         }

@@ -1,15 +1,19 @@
-//! What can be read off a file's bytes: is it a whole shared object of this machine, and which plugin does it export?
+//! What can be read off a file's bytes: is it a whole shared object of this machine, which plugin does it export, and how
+//! much of it is mapped?
 //!
 //! No I/O, and nothing is opened. The loader would say "No such file" for another machine's object, and end this process
 //! with SIGBUS for a truncated one.
 
+mod exports;
 mod machine;
+mod mapped;
 
 use object::elf;
-use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _, Sym as _};
+use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _};
 use plugin_api::border::root::ENTRY_PREFIX;
 
 pub use self::machine::Difference;
+pub use self::mapped::Mapped;
 
 /// Hosts are 64-bit processes.
 type Header = elf::FileHeader64<object::Endianness>;
@@ -47,6 +51,9 @@ pub enum ElfError {
     /// The bytes contradict one another.
     #[error("its ELF structure is damaged; copy or build it again")]
     Damaged(#[from] object::read::Error),
+    /// What the loader would look for is not there.
+    #[error("its ELF structure is damaged: {0}; copy or build it again")]
+    Dynamic(&'static str),
     /// A shared object, but no plugin.
     #[error(
         "it exports no symbol that begins with {ENTRY_PREFIX}, so it is not a plugin: the crate's export macro makes one"
@@ -60,22 +67,39 @@ pub enum ElfError {
     ManyEntries(Vec<String>),
 }
 
-/// The entry symbol of the plugin that these bytes are.
+/// What the bytes of a plugin say of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Its one entry symbol.
+    pub entry_symbol: String,
+    /// All symbols that it exports, that one among them; sorted.
+    pub exported: Vec<String>,
+    /// What of it is mapped.
+    pub mapped: Mapped,
+}
+
+/// What is in the plugin that these bytes are.
 ///
 /// # Errors
 ///
 /// [`ElfError`], in the order of its variants: a file of another machine is not also said to have no entry.
-pub fn entry_symbol(bytes: &[u8]) -> Result<String, ElfError> {
+pub fn read(bytes: &[u8]) -> Result<Contents, ElfError> {
     machine::check(bytes)?;
     check_whole(bytes)?;
     let header = Header::parse(bytes)?;
     check_kind(header, bytes)?;
-    let mut entries = entries(header, bytes)?;
-    match entries.len() {
-        0 => Err(ElfError::NoEntry),
-        1 => Ok(entries.remove(0)),
-        _ => Err(ElfError::ManyEntries(entries)),
-    }
+    let exported = exports::exported(header, bytes)?;
+    let mut entries = exported.iter().filter(|name| name.starts_with(ENTRY_PREFIX));
+    let entry_symbol = match (entries.next(), entries.next()) {
+        (Some(only), None) => only.clone(),
+        (None, _) => return Err(ElfError::NoEntry),
+        (Some(first), Some(second)) => {
+            let rest = [first, second].into_iter().chain(entries);
+            return Err(ElfError::ManyEntries(rest.cloned().collect()));
+        }
+    };
+    let mapped = Mapped::of(header, bytes)?;
+    Ok(Contents { entry_symbol, exported, mapped })
 }
 
 fn check_whole(bytes: &[u8]) -> Result<(), ElfError> {
@@ -124,22 +148,6 @@ fn is_position_independent_executable(header: &Header, bytes: &[u8]) -> Result<b
     Ok(false)
 }
 
-/// All dynamic symbols that are defined here, can be seen from outside, and have an entry's name; sorted.
-fn entries(header: &Header, bytes: &[u8]) -> Result<Vec<String>, ElfError> {
-    let endian = header.endian()?;
-    let symbols = header.sections(endian, bytes)?.symbols(endian, bytes, elf::SHT_DYNSYM)?;
-    let mut entries = Vec::new();
-    for symbol in symbols.iter() {
-        let exported = !symbol.is_undefined(endian) && !symbol.is_local() && symbol.st_visibility() == elf::STV_DEFAULT;
-        let name = symbols.symbol_name(endian, symbol)?;
-        if exported && name.starts_with(ENTRY_PREFIX.as_bytes()) {
-            entries.push(String::from_utf8_lossy(name).into_owned());
-        }
-    }
-    entries.sort_unstable();
-    Ok(entries)
-}
-
 #[cfg(test)]
 mod tests {
     use super::machine::{E_IDENT_CLASS, E_IDENT_DATA, E_MACHINE, own_machine};
@@ -156,7 +164,7 @@ mod tests {
     }
 
     fn text(bytes: &[u8]) -> String {
-        entry_symbol(bytes).expect_err("no plugin").to_string()
+        read(bytes).expect_err("no plugin").to_string()
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use plugin_api::border::v1::component::LifeError;
 use plugin_api::descriptor::{Kind, LeasePolicy};
 use plugin_api::export::ConfigMistake;
@@ -92,14 +93,14 @@ pub enum SwapError {
     FormerFailed(#[source] LifeError),
     /// No more swaps.
     #[error(
-        "libraries of generations that have ended take {retired} MiB, and no more than {limit} MiB are allowed \
-         (plugins.retired_memory_limit): restart the host to swap again; memory of libraries is never given back"
+        "libraries of generations that have ended would take {retired}, and {limit} are allowed \
+         (plugins.retired_memory_limit): restart the host to swap again, libraries are never unmapped"
     )]
     RetiredMemory {
-        /// What they take with the new one, in MiB.
-        retired: u64,
-        /// The limit, in MiB.
-        limit: u64,
+        /// What they would take with the one that serves now.
+        retired: ByteSize,
+        /// The limit.
+        limit: ByteSize,
     },
     /// The host stops.
     #[error("the host stops")]

@@ -78,7 +78,7 @@ async fn hand_in(member: &Arc<Member>, parts: &Arc<Parts>, candidate: Candidate)
 
 /// Opens the file and makes a component of it.
 async fn candidate(member: &Arc<Member>, parts: &Arc<Parts>, plugin: &str) -> Result<Life, SwapError> {
-    parts.check_retired()?;
+    parts.check_retired(&member.library())?;
     let (role, config) = (&member.role, &member.config);
     let allowed = config.allowed(role);
     let number = member.next_generation();

@@ -41,7 +41,7 @@ fn end_with_the_host() {
 }
 
 fn look(copy: &Path) -> io::Result<()> {
-    let entry_symbol = elf::entry_symbol(&std::fs::read(copy)?).map_err(io::Error::other)?;
+    let entry_symbol = elf::read(&std::fs::read(copy)?).map_err(io::Error::other)?.entry_symbol;
     say(&Line::Stage(Stage::Opening))?;
     let loaded = Loaded::open(copy, &entry_symbol);
     say(&Line::Stage(Stage::Asking))?;
