@@ -35,6 +35,7 @@ pub use life::{Failures, Life};
 pub use member::{Member, Shown};
 
 use crate::lifecycle::{State, Step};
+use crate::plugin::Generation;
 use crate::serve::Served;
 use crate::startup::{Parts, StepFailed, five_steps};
 use down::Waited;
@@ -225,12 +226,7 @@ pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, rea
         if !stopping && tokio::time::timeout(config.stop_timeout, generation.no_calls()).await.is_err() {
             life.cut.cut(Reason::NotHealthy, "the component has failed, and ends before this call does");
         }
-        let done = within(config.stop_timeout, "stop", component.stop()).await;
-        log_failure(&member.role, done);
-        if tokio::time::timeout(config.stop_timeout, generation.end_tasks()).await.is_err() {
-            let left = generation.ledger().tasks;
-            tracing::warn!(role = %member.role, ?left, "tasks of the component block and could not be ended");
-        }
+        end_generation(&member.role, generation, config.stop_timeout).await;
     }
     // What comes next is another life.
     alive.life = Life::default();
@@ -239,6 +235,20 @@ pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, rea
         retiring.hurry.cancel();
         // Its own limits are shorter than that of the stop, which is there beside.
         let _ = retiring.task.await;
+    }
+}
+
+/// The last method of a component, and the end of its tasks; each has this limit.
+///
+/// # Cancel safety
+///
+/// What is left is dropped with the component.
+pub async fn end_generation(role: &Role, generation: &Generation, limit: Duration) {
+    let done = within(limit, "stop", generation.component().stop()).await;
+    log_failure(role, done);
+    if tokio::time::timeout(limit, generation.end_tasks()).await.is_err() {
+        let left = generation.ledger().tasks;
+        tracing::warn!(%role, ?left, "tasks of the component block and could not be ended");
     }
 }
 

@@ -173,6 +173,11 @@ mod tests {
     use crate::serve::Hold;
 
     /// Is the answer to who waits for it held?
+    fn member(lifecycle: &Lifecycle) -> Member {
+        let (certain, hold) = (Arc::new(|| true), Hold::default());
+        Member { status: lifecycle.watch(), serving: None, certain, hold, measured: Arc::default() }
+    }
+
     async fn is_held(member: &Member) -> bool {
         tokio::time::timeout(Duration::from_millis(20), settled(|| Some(member.clone()))).await.is_err()
     }
@@ -180,14 +185,7 @@ mod tests {
     #[tokio::test]
     async fn who_starts_or_has_failed_is_waited_for() {
         let lifecycle = Lifecycle::new(1);
-        let status = lifecycle.watch();
-        let member = Member {
-            status,
-            serving: None,
-            certain: Arc::new(|| true),
-            hold: Hold::default(),
-            measured: Arc::default(),
-        };
+        let member = member(&lifecycle);
         assert!(is_held(&member).await, "it initializes");
         lifecycle.transition(State::Abnormal { cause: "as asked".to_owned(), next_try: None }).expect("allowed");
         assert!(is_held(&member).await, "it may be tried again");
@@ -196,14 +194,7 @@ mod tests {
     #[tokio::test]
     async fn who_stands_by_from_the_beginning_is_waited_for() {
         let lifecycle = Lifecycle::new(1);
-        let status = lifecycle.watch();
-        let member = Member {
-            status,
-            serving: None,
-            certain: Arc::new(|| true),
-            hold: Hold::default(),
-            measured: Arc::default(),
-        };
+        let member = member(&lifecycle);
         lifecycle.transition(State::StandBy { holder: "server 3".to_owned() }).expect("allowed");
         assert!(is_held(&member).await, "until it is active");
         lifecycle.transition(State::Healthy).expect("allowed");

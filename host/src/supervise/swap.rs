@@ -7,6 +7,7 @@
 
 mod error;
 mod exchange;
+mod phases;
 mod prepare;
 pub(super) mod probation;
 mod report;

@@ -15,7 +15,7 @@ use crate::plugin::swap::{Outcome, Phase};
 use crate::plugin::{Generation, Traces};
 use crate::startup::Parts;
 use crate::supervise::generations::{Generations, Stand};
-use crate::supervise::{Life, Member, log_failure, within};
+use crate::supervise::{Life, Member, end_generation};
 
 /// How long calls that were cut may take to end.
 const CUT_LIMIT: Duration = Duration::from_secs(1);
@@ -165,12 +165,7 @@ pub(super) async fn end(mut retire: Retire) -> String {
     retire.life.end_notices(retire.stop_timeout).await;
     retire.life.withdraw_permit();
     let Some(generation) = retire.life.generation.take() else { return String::new() };
-    let done = within(retire.stop_timeout, "stop", generation.component().stop()).await;
-    log_failure(&retire.role, done);
-    if tokio::time::timeout(retire.stop_timeout, generation.end_tasks()).await.is_err() {
-        let left = generation.ledger().tasks;
-        tracing::warn!(role = %retire.role, ?left, "tasks of the component block and could not be ended");
-    }
+    end_generation(&retire.role, &generation, retire.stop_timeout).await;
     let (number, traces) = (generation.number(), generation.traces().clone());
     retire.life.serving = None;
     drop(generation);
