@@ -7,6 +7,7 @@ pub mod call;
 pub mod check;
 pub mod connections;
 pub mod host;
+pub mod inspect;
 pub mod restart;
 pub mod swap;
 
@@ -40,6 +41,8 @@ Examples:
       replace the code of the running QueryNode; its session and its callers stay
   componenthost restart querycoord
       end the running QueryCoord, and start it again
+  componenthost plugin inspect ./libquerynode.so
+      say what that file is: role, version, dependencies, build, size
 
 Exit codes: 0 done, 1 refused or failed, 64 wrong command line or configuration.
 Every key of the configuration is in config/reference.toml.";
@@ -62,6 +65,8 @@ pub enum Command {
     Swap(swap::SwapArguments),
     /// Start a running component again.
     Restart(restart::RestartArguments),
+    /// Say what a plugin file is.
+    Inspect(inspect::InspectArguments),
 }
 
 /// Runs the components that a configuration names, and lets other hosts find and call them.
@@ -88,6 +93,14 @@ enum Verb {
     Connections(connections::ConnectionsArguments),
     Swap(swap::SwapArguments),
     Restart(restart::RestartArguments),
+    #[command(subcommand)]
+    Plugin(PluginVerb),
+}
+
+/// Look at plugin files
+#[derive(Subcommand)]
+enum PluginVerb {
+    Inspect(inspect::InspectArguments),
 }
 
 /// Understands a command line, the program's name first.
@@ -103,6 +116,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
         (Some(Verb::Connections(arguments)), _) => Command::Connections(arguments),
         (Some(Verb::Swap(arguments)), _) => Command::Swap(arguments),
         (Some(Verb::Restart(arguments)), _) => Command::Restart(arguments),
+        (Some(Verb::Plugin(PluginVerb::Inspect(arguments))), _) => Command::Inspect(arguments),
         (None, Some(config)) => Command::Run { config },
         (None, None) => unreachable!("clap asks for one of both"),
     })
@@ -168,6 +182,10 @@ mod tests {
             ("componenthost swap --help", 0),
             ("componenthost restart", 64),
             ("componenthost restart --help", 0),
+            ("componenthost plugin", 64),
+            ("componenthost plugin inspect", 64),
+            ("componenthost plugin inspect a.so --role A", 64),
+            ("componenthost plugin inspect --help", 0),
             ("componenthost --version", 0),
         ] {
             let error = parsed(line).expect_err(line);

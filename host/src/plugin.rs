@@ -5,6 +5,7 @@
 
 pub mod copy;
 pub mod gate;
+pub mod inspect;
 pub mod swap;
 
 mod asked;

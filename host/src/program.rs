@@ -27,7 +27,7 @@ pub fn run(linked: &[Plugin]) -> ExitCode {
     if let (Some(verb), Some(copy)) = (arguments.next(), arguments.next())
         && verb == first_look::SUBCOMMAND
     {
-        return first_look::child::first_look_main(Path::new(&copy));
+        return first_look::child::first_look_main(Path::new(&copy), &arguments.collect::<Vec<_>>());
     }
     let command = match cli::parse(std::env::args_os()) {
         Ok(command) => command,
@@ -59,6 +59,11 @@ pub fn run(linked: &[Plugin]) -> ExitCode {
                 let started = cli::restart::restart(&arguments, &mut stdout()).await;
                 let code = |started| if started { 0 } else { cli::FAILED };
                 done(started.map(code).map_err(|error| (error.exit_code(), error)))
+            }
+            Command::Inspect(arguments) => {
+                let fits = cli::inspect::inspect(&arguments, &mut stdout()).await;
+                let code = |fits| if fits { 0 } else { cli::FAILED };
+                done(fits.map(code).map_err(|error| (error.exit_code(), error)))
             }
         }
     });

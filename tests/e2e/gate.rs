@@ -1,6 +1,6 @@
 //! The gate before a plugin is opened: each refusal, with a real file.
 
-mod bench;
+pub mod bench;
 mod copy;
 mod file;
 mod host;

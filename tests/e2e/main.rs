@@ -12,6 +12,7 @@ mod etcd;
 mod fence;
 mod gate;
 mod handed_on;
+mod inspect;
 mod local;
 mod metadata;
 mod notices;

@@ -187,20 +187,55 @@ fn file_name(name: &str) -> String {
 ///
 /// [`GateError`], of the first check that fails, in the order above: what lies in a wrong place is not read.
 pub fn inspect(path: &Path, config: &PluginsConfig, allowed: &Allowed) -> Result<Admitted, GateError> {
+    let (path, file) = place(path, config)?;
+    Unread { path, file }.read(config, allowed.sha256)
+}
+
+/// The same for a file wherever it lies, that is only to be looked at; what is wrong with its place is given with it.
+///
+/// # Errors
+///
+/// [`GateError`], where there is no file or it is no plugin.
+pub fn inspect_anywhere(path: &Path, config: &PluginsConfig) -> Result<(Admitted, Option<GateError>), GateError> {
+    let (unread, place) = match place(path, config) {
+        Ok((path, file)) => (Unread { path, file }, None),
+        Err(wrong) => {
+            let opened = place::open_anywhere(path);
+            let (path, file) = opened.map_err(|source| GateError::Place { path: path.to_owned(), source })?;
+            (Unread { path, file }, Some(wrong))
+        }
+    };
+    Ok((unread.read(config, None)?, place))
+}
+
+fn place(path: &Path, config: &PluginsConfig) -> Result<(PathBuf, File), GateError> {
     let dirs = config.search_dirs();
-    let (path, mut file) = place::open_checked(path, &config.place_rules(&dirs))
-        .map_err(|source| GateError::Place { path: path.to_owned(), source })?;
-    let mut bytes = Vec::new();
-    // Once, so that hash and symbol are of the same bytes even where somebody writes the file at this moment.
-    file.read_to_end(&mut bytes).map_err(|source| GateError::Read { path: path.clone(), source })?;
-    let sha256 = Digest::of(&bytes);
-    if let Some(expected) = allowed.sha256.filter(|expected| *expected != sha256) {
-        return Err(GateError::Hash { path, expected, found: sha256 });
+    place::open_checked(path, &config.place_rules(&dirs))
+        .map_err(|source| GateError::Place { path: path.to_owned(), source })
+}
+
+/// A file that was opened, and not read yet.
+struct Unread {
+    path: PathBuf,
+    file: File,
+}
+
+impl Unread {
+    fn read(self, config: &PluginsConfig, expected: Option<Digest>) -> Result<Admitted, GateError> {
+        let Self { path, mut file } = self;
+        let mut bytes = Vec::new();
+        // Once, so that hash and symbol are of the same bytes even where somebody writes the file at this moment.
+        file.read_to_end(&mut bytes).map_err(|source| GateError::Read { path: path.clone(), source })?;
+        let sha256 = Digest::of(&bytes);
+        if let Some(expected) = expected.filter(|expected| *expected != sha256) {
+            return Err(GateError::Hash { path, expected, found: sha256 });
+        }
+        let Contents { entry_symbol, exported, mapped } =
+            elf::read(&bytes).map_err(|source| GateError::NoPlugin { path: path.clone(), source })?;
+        let trusted_root = config.trusted_root.clone();
+        let size = bytes.len() as u64;
+        Ok(Admitted { path, sha256, size, entry_symbol, exported, mapped, file, trusted_root })
     }
-    let Contents { entry_symbol, exported, mapped } =
-        elf::read(&bytes).map_err(|source| GateError::NoPlugin { path: path.clone(), source })?;
-    let trusted_root = config.trusted_root.clone();
-    Ok(Admitted { path, sha256, size: bytes.len() as u64, entry_symbol, exported, mapped, file, trusted_root })
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use abi_stable::std_types::{RResult, RStr};
-use plugin_api::border::message::{decode, encode};
+use abi_stable::std_types::RStr;
+use plugin_api::border::message::decode;
 use plugin_api::border::root::Fingerprint;
 use plugin_api::border::v1::component::{CreateSettings, LifeError};
 use plugin_api::border::v1::{HostV1, LoadedComponent};
@@ -193,11 +193,7 @@ impl Library {
     ///
     /// As the author's constructor, its panic among them.
     pub fn create(&self, config: &str, host: HostV1, settings: &CreateSettings) -> Result<LoadedComponent, LifeError> {
-        let Interface::V1(table) = self.agreed.interface;
-        match (table.create)(RStr::from_str(config), host, encode(settings)) {
-            RResult::ROk(component) => Ok(LoadedComponent::new(component)),
-            RResult::RErr(message) => Err(decode(&message).map_err(LifeError::Failed)?),
-        }
+        self.agreed.interface.create(config, host, settings)
     }
 
     /// What a component of that configuration says of itself. It is made for this alone, and not started.

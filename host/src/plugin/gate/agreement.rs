@@ -6,9 +6,11 @@
 use abi_stable::StableAbi;
 use abi_stable::abi_stability::abi_checking::check_layout_compatibility;
 use abi_stable::library::LibHeader;
-use abi_stable::std_types::ROption;
+use abi_stable::std_types::{ROption, RResult, RStr};
+use plugin_api::border::message::{decode, encode};
 use plugin_api::border::root::{Fingerprint, RootRef};
-use plugin_api::border::v1::{self, PluginV1};
+use plugin_api::border::v1::component::{CreateSettings, LifeError};
+use plugin_api::border::v1::{self, HostV1, LoadedComponent, PluginV1};
 
 use super::handshake::HandshakeError;
 
@@ -27,6 +29,19 @@ impl Interface {
     pub fn number(self) -> u32 {
         match self {
             Self::V1(_) => v1::NUMBER,
+        }
+    }
+
+    /// Makes a component of its configuration.
+    ///
+    /// # Errors
+    ///
+    /// As the author's constructor, its panic among them.
+    pub fn create(self, config: &str, host: HostV1, settings: &CreateSettings) -> Result<LoadedComponent, LifeError> {
+        let Self::V1(table) = self;
+        match (table.create)(RStr::from_str(config), host, encode(settings)) {
+            RResult::ROk(component) => Ok(LoadedComponent::new(component)),
+            RResult::RErr(message) => Err(decode(&message).map_err(LifeError::Failed)?),
         }
     }
 

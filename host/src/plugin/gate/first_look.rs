@@ -6,27 +6,32 @@
 //! a limit, and what it said or how it ended becomes a [`FirstLook`] or a refusal.
 
 pub mod child;
+mod looker;
+mod said;
 
 use std::ffi::OsStr;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use plugin_api::border::root::Fingerprint;
-use rustix::fs::MemfdFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
+use plugin_api::identity::Role;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 
 use super::error::GateError;
-use super::handshake::HandshakeError;
+use looker::{Looker, Stream};
+pub use said::Described;
+use said::{Said, last_words};
 
-/// The hidden subcommand of the child; the copy's path follows it.
+/// The hidden subcommand of the child; the copy's path follows it, and [`DESCRIBE`] where more is asked than a start needs.
 pub const SUBCOMMAND: &str = "__first-look";
+
+/// Makes the child ask what a component says of itself; a role follows it, or an empty text.
+const DESCRIBE: &str = "describe";
 
 /// This very program, also where its file has been replaced since it was started.
 pub const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -52,6 +57,8 @@ pub enum Stage {
     Opening,
     /// Its entry and its root module are asked.
     Asking,
+    /// A component is made of an empty configuration; in a close look only.
+    Creating,
     /// All was said; destructors run.
     Leaving,
 }
@@ -62,6 +69,7 @@ impl fmt::Display for Stage {
             Self::Starting => "before it was opened",
             Self::Opening => "while it was being opened (its constructors run there)",
             Self::Asking => "while it was asked for its root module",
+            Self::Creating => "while a component was made of an empty configuration",
             Self::Leaving => "after all was seen, at the process's end (its destructors run there)",
         })
     }
@@ -107,13 +115,17 @@ const SIGNALS: [(Signal, &str); 9] = [
     (Signal::TERM, "SIGTERM"),
 ];
 
-/// A line that the child writes. Anything else on its standard output is the plugin's.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Line {
-    Stage(Stage),
-    Seen(Box<FirstLook>),
-    Refused(HandshakeError),
+/// What was found out of a plugin by opening it, and by making a component of it.
+#[derive(Debug, Default)]
+pub struct CloseLook {
+    /// What was seen, if it came so far.
+    pub seen: Option<FirstLook>,
+    /// What a component of it says of itself, if it came so far.
+    pub described: Option<Described>,
+    /// What it wrote to standard output, where it has nothing to say: the first line.
+    pub wrote: Option<String>,
+    /// Why a host would not open it, or how it ended the look.
+    pub refused: Option<GateError>,
 }
 
 /// Opens the copy in a child process and gives what was seen there. `path` is the plugin's own path, for the messages.
@@ -128,136 +140,63 @@ enum Line {
 ///
 /// Dropped, it kills the child and waits until that is gone.
 pub async fn first_look(program: &Path, copy: &Path, path: &Path, limit: Duration) -> Result<FirstLook, GateError> {
-    let no_child = |source| GateError::Child { path: path.to_owned(), source };
-    let mut looker = Looker::start(program, copy.as_os_str()).map_err(no_child)?;
-    let ended = tokio::time::timeout(limit, looker.ended()).await;
-    let status = looker.kill_and_reap().map_err(no_child)?;
-    let (stage, outcome) = read_lines(&looker.said(Stream::Out).map_err(no_child)?);
-    let words = || looker.said(Stream::Err).map(|text| last_words(&text)).map_err(no_child);
-    match (ended, outcome) {
-        (Err(_late), _) => Err(GateError::TimedOut { path: path.to_owned(), stage, limit, words: words()? }),
-        (Ok(Err(source)), _) => Err(no_child(source)),
-        (Ok(Ok(())), Some(Ok(seen))) if status.success() => Ok(seen),
-        (Ok(Ok(())), Some(Err(source))) if status.success() => {
-            Err(GateError::Handshake { path: path.to_owned(), source })
-        }
-        (Ok(Ok(())), _) => {
-            Err(GateError::Ended { path: path.to_owned(), stage, end: End::of(status), words: words()? })
+    let CloseLook { seen, refused, .. } = look(program, &[copy.as_os_str()], path, limit).await;
+    match refused {
+        Some(error) => Err(error),
+        None => Ok(seen.expect("a look that ended well has seen something")),
+    }
+}
+
+/// The same, and what a component of an empty configuration says of itself. One that plays any role is made for this one.
+///
+/// # Cancel safety
+///
+/// As [`first_look`].
+pub async fn close_look(program: &Path, copy: &Path, path: &Path, limit: Duration, role: Option<&Role>) -> CloseLook {
+    let role = role.map_or("", Role::as_str);
+    look(program, &[copy.as_os_str(), OsStr::new(DESCRIBE), OsStr::new(role)], path, limit).await
+}
+
+async fn look(program: &Path, arguments: &[&OsStr], path: &Path, limit: Duration) -> CloseLook {
+    match wait(program, arguments, limit).await {
+        Ok(waited) => judge(waited, arguments.contains(&OsStr::new(DESCRIBE)), path, limit),
+        Err(source) => {
+            let refused = GateError::Child { path: path.to_owned(), source };
+            CloseLook { refused: Some(refused), ..CloseLook::default() }
         }
     }
 }
 
-/// What the child has said: how far it came, and the result if it came to one.
-fn read_lines(text: &str) -> (Stage, Option<Result<FirstLook, HandshakeError>>) {
-    let (mut stage, mut outcome) = (Stage::Starting, None);
-    for line in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
-        match line {
-            Line::Stage(reached) => stage = reached,
-            Line::Seen(seen) => outcome = Some(Ok(*seen)),
-            Line::Refused(error) => outcome = Some(Err(error)),
-        }
-    }
-    (stage, outcome)
+/// A child that has ended, by itself or at the limit.
+struct Ended {
+    in_time: bool,
+    status: ExitStatus,
+    said: Said,
+    /// The last that was written to standard error.
+    words: String,
 }
 
-/// The last line, and the one before: a panic's message has two.
-fn last_words(text: &str) -> String {
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(2)..].join(" ")
+async fn wait(program: &Path, arguments: &[&OsStr], limit: Duration) -> io::Result<Ended> {
+    let mut looker = Looker::start(program, arguments)?;
+    let ended = tokio::time::timeout(limit, looker.ended()).await.ok().transpose()?;
+    let status = looker.kill_and_reap()?;
+    let said = Said::of(&looker.said(Stream::Out)?);
+    let words = last_words(&looker.said(Stream::Err)?);
+    Ok(Ended { in_time: ended.is_some(), status, said, words })
 }
 
-/// The child. What it writes goes to memory, not to pipes: so nothing has to read while it runs, and a process that the
-/// plugin starts and leaves behind cannot hold the reading up.
-struct Looker {
-    process: Child,
-    pidfd: OwnedFd,
-    pid: Pid,
-    out: File,
-    err: File,
-    status: Option<ExitStatus>,
-}
-
-#[derive(Clone, Copy)]
-enum Stream {
-    Out,
-    Err,
-}
-
-impl Looker {
-    fn start(program: &Path, copy: &OsStr) -> io::Result<Self> {
-        let out = File::from(rustix::fs::memfd_create("first-look-out", MemfdFlags::CLOEXEC)?);
-        let err = File::from(rustix::fs::memfd_create("first-look-err", MemfdFlags::CLOEXEC)?);
-        let mut process = Command::new(program)
-            .arg(SUBCOMMAND)
-            .arg(copy)
-            // Its end tells the child that this process is gone; see `child`.
-            .stdin(Stdio::piped())
-            .stdout(out.try_clone()?)
-            .stderr(err.try_clone()?)
-            // A group of its own: what the plugin starts there is ended with it, and a Ctrl-C is the host's alone.
-            .process_group(0)
-            .spawn()?;
-        let pid = Pid::from_child(&process);
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty());
-        match pidfd {
-            Ok(pidfd) => Ok(Self { process, pidfd, pid, out, err, status: None }),
-            Err(error) => {
-                process.kill()?;
-                process.wait()?;
-                Err(error.into())
-            }
+fn judge(Ended { in_time, status, said, words }: Ended, describe: bool, path: &Path, limit: Duration) -> CloseLook {
+    let Said { stage, seen, described, wrote } = said;
+    let (path, complete) = (path.to_owned(), if describe { described.is_some() } else { seen.is_some() });
+    let (seen, refused) = match seen {
+        _ if !in_time => (seen.and_then(Result::ok), Some(GateError::TimedOut { path, stage, limit, words })),
+        Some(Err(source)) if status.success() => (None, Some(GateError::Handshake { path, source })),
+        // Without a word of what was asked for nothing was found out, whatever its code.
+        _ if !status.success() || !complete => {
+            let end = End::of(status);
+            (seen.and_then(Result::ok), Some(GateError::Ended { path, stage, end, words }))
         }
-    }
-
-    /// Waits on a blocking thread until the child has ended, and does not reap it, so that its id stays its own until the
-    /// group has been ended. Where nobody waits for that thread any longer, the child is killed, which ends it as well.
-    async fn ended(&self) -> io::Result<()> {
-        let pidfd = self.pidfd.try_clone()?;
-        let wait = move || loop {
-            match rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-                Err(rustix::io::Errno::INTR) => {}
-                // It is no child any longer: `drop` has reaped it.
-                Ok(_) | Err(rustix::io::Errno::CHILD) => return Ok(()),
-                Err(errno) => return Err(errno.into()),
-            }
-        };
-        tokio::task::spawn_blocking(wait).await.map_err(io::Error::other)?
-    }
-
-    /// Ends the child's whole group and gives the child's status. A child that has ended already keeps its status.
-    fn kill_and_reap(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.status {
-            return Ok(status);
-        }
-        // Before it is reaped: until then no other group can have this number. No such group is no error.
-        match rustix::process::kill_process_group(self.pid, Signal::KILL) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let status = self.process.wait()?;
-        self.status = Some(status);
-        Ok(status)
-    }
-
-    fn said(&self, stream: Stream) -> io::Result<String> {
-        /// The most that is read. What the child itself says is some KiB.
-        const LIMIT: u64 = 4 * 1024 * 1024;
-        let mut file = match stream {
-            Stream::Out => &self.out,
-            Stream::Err => &self.err,
-        };
-        let size = file.seek(SeekFrom::End(0))?;
-        file.seek(SeekFrom::Start(size.saturating_sub(LIMIT)))?;
-        let mut bytes = Vec::new();
-        file.take(LIMIT).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    }
-}
-
-impl Drop for Looker {
-    fn drop(&mut self) {
-        if let Err(error) = self.kill_and_reap() {
-            tracing::warn!(pid = self.pid.as_raw_nonzero(), %error, "the child of a first look could not be ended");
-        }
-    }
+        _ => (seen.and_then(Result::ok), None),
+    };
+    CloseLook { seen, described, wrote, refused }
 }

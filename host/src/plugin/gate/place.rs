@@ -53,6 +53,25 @@ pub fn open_checked(path: &Path, rules: &PlaceRules<'_>) -> Result<(PathBuf, Fil
     Ok((resolved, File::from(file)))
 }
 
+/// Opens the file at this path wherever it lies, for who only looks at it; gives its resolved path as well.
+///
+/// # Errors
+///
+/// [`PlaceError::Io`] or [`PlaceError::NotRegular`].
+pub fn open_anywhere(path: &Path) -> Result<(PathBuf, File), PlaceError> {
+    let resolved = path.canonicalize().map_err(failed(path))?;
+    let is_regular = |stat: &Stat| match entry::irregular(stat) {
+        None => Ok(()),
+        Some(found) => Err(PlaceError::NotRegular { path: resolved.clone(), found }),
+    };
+    // As above: looked at before it is opened, and again what was opened.
+    is_regular(&rustix::fs::stat(&resolved).map_err(|errno| failed(&resolved)(errno.into()))?)?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&resolved, flags, Mode::empty()).map_err(|errno| failed(&resolved)(errno.into()))?;
+    is_regular(&rustix::fs::fstat(&file).map_err(|errno| failed(&resolved)(errno.into()))?)?;
+    Ok((resolved, File::from(file)))
+}
+
 /// Checks a directory and all above it by the same rules (but `dirs`, which says nothing of it).
 ///
 /// # Errors
