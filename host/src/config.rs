@@ -24,6 +24,7 @@ mod section;
 mod server;
 mod shutdown;
 mod supervision;
+mod swap;
 mod variable;
 
 pub use cluster::ClusterConfig;
@@ -33,6 +34,7 @@ pub use mistake::{Mistake, Mistakes, Place, Places, Problem};
 pub use server::ServerConfig;
 pub use shutdown::ShutdownConfig;
 pub use supervision::SupervisionConfig;
+pub use swap::SwapConfig;
 
 use crate::admin::AdminConfig;
 use crate::connections::ConnectionsConfig;
@@ -108,6 +110,8 @@ sections! {
     plugins: PluginsConfig,
     /// `[supervision]`: how a failed component is started again.
     supervision: SupervisionConfig,
+    /// `[swap]`: how long the phases of a swap may take.
+    swap: SwapConfig,
     /// `[shutdown]`: how long a stop may take.
     shutdown: ShutdownConfig,
     /// `[admin]`: the read-only HTTP answers.
@@ -123,6 +127,11 @@ impl Section for ComponentConfig {
 }
 
 impl Config {
+    /// The folder of this host's private copies of plugins.
+    pub fn copies(&self) -> std::path::PathBuf {
+        self.host.directories().state.join("plugins")
+    }
+
     /// Reads the file and the process's environment.
     ///
     /// # Errors

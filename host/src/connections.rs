@@ -115,6 +115,15 @@ struct FollowedRole {
     stop: CancellationToken,
 }
 
+/// What becomes of the calls that a caller makes to a role which it declares again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// They end.
+    Ends,
+    /// They go on.
+    GoesOn,
+}
+
 impl ConnectionManager {
     /// Without any dependency so far.
     pub fn new(settings: ConnectionsSettings) -> Self {
@@ -142,6 +151,21 @@ impl ConnectionManager {
     /// Callers of one host share the links of a role, and follow one table: the one that was given last. Must be called on
     /// a tokio runtime.
     pub fn add_dependency(&self, caller: &Role, dependency: Dependency, table: watch::Receiver<Arc<PeerTable>>) {
+        self.declare(caller, dependency, table, Before::Ends);
+    }
+
+    /// The same where `caller` may depend on that role already, in another way: its calls go on.
+    pub fn renew_dependency(&self, caller: &Role, dependency: Dependency, table: watch::Receiver<Arc<PeerTable>>) {
+        self.declare(caller, dependency, table, Before::GoesOn);
+    }
+
+    fn declare(
+        &self,
+        caller: &Role,
+        dependency: Dependency,
+        table: watch::Receiver<Arc<PeerTable>>,
+        what_was_before: Before,
+    ) {
         let mut roles = self.write();
         // Looked at under the lock: a stop takes it after it has said so, and ends what it finds.
         if self.is_stopped() {
@@ -161,11 +185,18 @@ impl ConnectionManager {
                 followed
             }
         };
-        let ended = self.inner.stop.child_token();
-        let declared = Declared { dependency: Arc::new(dependency), followed, ended };
-        if let Some(before) = roles.declared.insert((caller.clone(), role), declared) {
-            before.ended.cancel();
-        }
+        let key = (caller.clone(), role);
+        let before = roles.declared.get(&key).map(|declared| declared.ended.clone());
+        let ended = match (before, what_was_before) {
+            (Some(ended), Before::GoesOn) => ended,
+            (before, _) => {
+                if let Some(ended) = before {
+                    ended.cancel();
+                }
+                self.inner.stop.child_token()
+            }
+        };
+        roles.declared.insert(key, Declared { dependency: Arc::new(dependency), followed, ended });
     }
 
     /// Ends all calls, waits and streams of `caller` to this role at once, with `DEPENDENCY_REMOVED`; and the role's links

@@ -155,6 +155,11 @@ impl Lifecycle {
         });
     }
 
+    /// Another generation serves from now on. The state stays.
+    pub fn serves(&self, generation: u64) {
+        self.status.send_if_modified(|status| std::mem::replace(&mut status.generation, generation) != generation);
+    }
+
     /// Goes to another state.
     ///
     /// # Errors

@@ -28,6 +28,8 @@
 //! | `componenthost_session_state` | 1 for the state in which the component's own session is; `state` |
 //! | `componenthost_component_state` | 1 for its state code; `state` |
 //! | `componenthost_component_fenced`, `componenthost_component_restarts_total` | its flag; how often it was started again |
+//! | `componenthost_component_generation`, `componenthost_swaps_total` | which loaded copy serves; how swaps have ended, `outcome` |
+//! | `componenthost_retired_bytes` | of libraries that are mapped for nothing: their generations have ended |
 //! | `componenthost_events_readers`, `componenthost_build_info` | who reads `/api/v1/events`; 1, with `version` and `build` |
 
 mod calls;

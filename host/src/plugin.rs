@@ -13,7 +13,8 @@ mod generation;
 mod ledger;
 mod loader;
 mod tasks;
+mod threads;
 
-pub use generation::{Generation, GenerationSettings};
+pub use generation::{Generation, GenerationSettings, Traces, WeakGeneration};
 pub use ledger::{CallEntry, Ledger, LedgerView};
-pub use loader::{Library, OpenError, Origin};
+pub use loader::{Library, OpenError, Origin, retired_bytes};

@@ -8,6 +8,7 @@ mod cut;
 mod dispatch;
 mod handshakes;
 mod health;
+mod hold;
 mod host_service;
 mod log;
 mod paced;
@@ -32,6 +33,7 @@ use tower::Service as _;
 
 pub use cut::Cut;
 pub use dispatch::{Dispatch, Own};
+pub use hold::{Gated, HeldCalls, Hold};
 pub use served::{Certain, Member, SameService, Served, Serving, Table};
 
 use crate::tls::Security;

@@ -14,13 +14,14 @@ mod state_file;
 mod status;
 pub mod takeover;
 mod tally;
+mod version;
 mod view;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use plugin_api::identity::Role;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -33,6 +34,7 @@ pub use crate::session::server_id::{raise_server_ids, take_server_id};
 pub use crate::session::settings::{OnDeleted, SessionConfig, SessionSettings};
 pub use crate::session::state_file::{Entry, StateFile, StateFileError};
 pub use crate::session::status::{Held, Holder, SessionGuard, SessionStatus, StandBy};
+pub use crate::session::version::Version;
 pub use crate::session::view::SessionView;
 
 /// Why a session could not be changed.
@@ -72,6 +74,10 @@ pub struct Session {
     marked: watch::Receiver<bool>,
     status: watch::Receiver<SessionStatus>,
     tally: Arc<Tally>,
+    /// The version has changed.
+    version_changed: Arc<Notify>,
+    /// Sees to it that the key says so. It ends with the session.
+    _version: AbortOnDropHandle<()>,
     stop: CancellationToken,
     /// Held by whoever gives the session up.
     ending: tokio::sync::Mutex<Ending>,
@@ -96,6 +102,8 @@ impl Session {
         let keeper = Keeper::new(etcd.clone(), Arc::clone(&settings), to_be_marked, state_file, Arc::clone(&tally));
         let (status, marked) = keeper.told();
         let task = AbortOnDropHandle::new(tokio::spawn(keeper.run(stop.clone())));
+        let version_changed = Arc::new(Notify::new());
+        let version = version::keep(etcd.clone(), Arc::clone(&settings), status.clone(), Arc::clone(&version_changed));
         Self {
             etcd,
             settings,
@@ -103,6 +111,8 @@ impl Session {
             marked,
             status,
             tally,
+            version_changed,
+            _version: AbortOnDropHandle::new(tokio::spawn(version)),
             stop,
             ending: tokio::sync::Mutex::new(Ending::Keeper(task)),
         }
@@ -139,6 +149,14 @@ impl Session {
             done = marked.wait_for(|marked| *marked) => done.map(drop).map_err(|_| SessionError::NotHeld(role.clone())),
             _ = status.wait_for(|status| !there(status)) => Err(SessionError::NotHeld(role.clone())),
             () = tokio::time::sleep(limit) => Err(SessionError::NotMarked { role: role.clone(), limit }),
+        }
+    }
+
+    /// Tells the peers that this component has another version: in the key that is there, and in each later one. It is done in
+    /// a task of its own, for as long as etcd does not take it.
+    pub fn tell_version(&self, version: String) {
+        if self.settings.version.set(version) {
+            self.version_changed.notify_one();
         }
     }
 

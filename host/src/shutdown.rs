@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::ShutdownConfig;
 use crate::lifecycle::State;
+use crate::plugin::Traces;
 use crate::session::{Session, SessionStatus};
 use crate::startup::Parts;
 use crate::startup::host::{Host, Running};
@@ -178,7 +179,7 @@ async fn mark_stopping(ending: &[Ending]) {
 /// Components let their work move elsewhere, while they still serve.
 async fn let_work_move(ending: &[Ending], workers: &Handle, grace: Duration) {
     let moving = ending.iter().filter(|ending| ending.alive.is_activated()).filter_map(|ending| {
-        let generation = ending.alive.generation.clone()?;
+        let generation = ending.alive.life.generation.clone()?;
         let role = &ending.member.role;
         // A task of its own: one that keeps its thread holds up neither the others nor the grace's clock.
         let moving = workers.spawn(async move { generation.component().on_stopping().await });
@@ -214,9 +215,9 @@ fn make_way(ending: &mut [Ending], parts: &Parts, config: &ShutdownConfig) -> im
         if !alive.has_rival(parts.own.server_id) {
             continue;
         }
-        let (Some(generation), Some(session)) = (alive.generation.clone(), alive.session.take()) else { continue };
+        let (Some(generation), Some(session)) = (alive.life.generation.clone(), alive.session.take()) else { continue };
         let activated = alive.tenure.as_mut().is_some_and(Tenure::end);
-        let permit = alive.metadata.as_ref().map(|metadata| metadata.permit().clone());
+        let permit = alive.life.metadata.as_ref().map(|metadata| metadata.permit().clone());
         let (role, limit, revoke_limit) = (member.role.clone(), member.config.deactivate_timeout, config.limit);
         tracing::info!(%role, "another stands by: the session is given up before running calls have ended");
         // A task of its own: one that keeps its thread holds up neither the others nor the limit's clock.
@@ -242,24 +243,32 @@ fn make_way(ending: &mut [Ending], parts: &Parts, config: &ShutdownConfig) -> im
     }
 }
 
-/// Running calls end, or are cut at the limit.
+/// Running calls end, or are cut at the limit; those of a generation that was replaced too.
 async fn drain_calls(ending: &[Ending], limit: Duration) {
-    let generations = || ending.iter().filter_map(|ending| ending.alive.generation.as_ref());
-    let drained = futures_util::future::join_all(generations().map(|generation| generation.no_calls()));
-    if tokio::time::timeout(limit, drained).await.is_err() {
-        let running: usize = generations().map(|generation| generation.ledger().calls).sum();
+    let all: Vec<Traces> = ending.iter().flat_map(|ending| generations(&ending.alive)).collect();
+    let drained = || futures_util::future::join_all(all.iter().map(Traces::no_calls));
+    let running = || all.iter().map(Traces::calls).sum::<usize>();
+    if tokio::time::timeout(limit, drained()).await.is_err() {
         let limit = humantime::format_duration(limit);
-        tracing::warn!(running, "calls still run after {limit} (shutdown.drain): they are cut");
+        tracing::warn!(running = running(), "calls still run after {limit} (shutdown.drain): they are cut");
         for Ending { alive, .. } in ending {
-            alive.cut.cut(Reason::SessionStopping, "the host is stopping, and the drain's limit is over");
+            alive.life.cut.cut(Reason::SessionStopping, "the host is stopping, and the drain's limit is over");
+            if let Some(retiring) = &alive.retiring {
+                retiring.hurry.cancel();
+            }
         }
         // No component ends while its calls run, also where their answers are not read.
-        let ended = futures_util::future::join_all(generations().map(|generation| generation.no_calls()));
-        if tokio::time::timeout(CUT_LIMIT, ended).await.is_err() {
-            let running: usize = generations().map(|generation| generation.ledger().calls).sum();
+        if tokio::time::timeout(CUT_LIMIT, drained()).await.is_err() {
+            let running = running();
             tracing::warn!(running, "calls still run although they were cut: their component keeps a thread");
         }
     }
+}
+
+fn generations(alive: &Alive) -> impl Iterator<Item = Traces> {
+    let present = alive.life.generation.as_ref().map(|generation| generation.traces().clone());
+    let former = alive.retiring.as_ref().and_then(|retiring| retiring.traces.clone());
+    present.into_iter().chain(former)
 }
 
 /// Components end, dependents before what they depend on; those that do not depend on one another at the same time.
@@ -304,7 +313,7 @@ async fn end_late(late: Vec<Late>, parts: &Arc<Parts>, config: &ShutdownConfig) 
 fn needed(ending: &[Ending], counts: impl Fn(&Dependency) -> bool) -> BTreeSet<Role> {
     let mut needed = BTreeSet::new();
     for Ending { member, alive } in ending {
-        let descriptor = alive.generation.as_ref().map(|generation| generation.descriptor());
+        let descriptor = alive.life.generation.as_ref().map(|generation| generation.descriptor());
         let dependencies = descriptor.map(|descriptor| descriptor.dependencies.as_slice()).unwrap_or_default();
         let others = dependencies.iter().filter(|dependency| dependency.role != member.role && counts(dependency));
         needed.extend(others.map(|dependency| dependency.role.clone()));

@@ -4,12 +4,12 @@
 //! the step before returned, so that a wrong order does not compile.
 
 mod changed;
+mod control;
 mod failed;
 mod gather;
 pub mod host;
 mod ids;
 mod news;
-mod not_yet;
 mod parts;
 pub mod prepare;
 mod register;
@@ -19,18 +19,19 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
-use plugin_api::border::v1::component::Started;
-use plugin_api::descriptor::{Dependency, Kind, WaitPolicy};
+use plugin_api::border::v1::component::{LifeError, Started};
+use plugin_api::descriptor::{Dependency, Descriptor, Kind, WaitPolicy};
 use plugin_api::identity::{Identity, Role};
 
 pub use failed::{StepError, StepFailed};
 pub use parts::{Address, Parts};
 
 use crate::lifecycle::{Forbidden, State, Step, StepReport};
-use crate::plugin::{Generation, GenerationSettings};
-use crate::serve::Serving;
+use crate::plugin::{Generation, Library};
+use crate::serve::{Gated, Serving};
 use crate::supervise::driver::{self, Followed, Standing};
-use crate::supervise::{Alive, Member, within};
+use crate::supervise::generations::Stand;
+use crate::supervise::{Alive, Life, Member, within};
 
 /// The five steps of one component. What they have made is in `alive`, also after a failure.
 ///
@@ -117,24 +118,17 @@ impl<'a, Done> Start<'a, Done> {
 /// Step 1: the component is made of its configuration, and says what it is.
 async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
     let (member, parts) = (start.member, start.parts);
-    let failures = start.alive.failures.sender();
-    // Anew for each life: a component that is started again may not write before it is activated either, although its
-    // session is held all the while.
-    let metadata = start.alive.metadata.insert(parts.metadata_of(&member.role)).clone();
-    let settings = GenerationSettings {
-        role: member.role.clone(),
-        generation: member.lifecycle.status().generation,
-        log_level: parts.log_level,
-        connections: parts.connections.clone(),
-        metadata,
-        runtime: parts.workers.clone(),
-    };
-    let generation = Generation::create(&member.library, &member.config.config_toml(), settings, failures)
+    let (library, life) = (member.library(), &mut start.alive.life);
+    let (settings, failures) = (parts.generation_settings(&member.role, life), life.failures.sender());
+    life.library = Some(library.clone());
+    let generation = Generation::create(&library, &member.config.config_toml(), settings, failures)
         .map_err(|source| StepError::Life { method: "its constructor", source })?;
-    start.alive.generation = Some(generation.clone());
+    life.generation = Some(generation.clone());
+    member.generations.made(&library, &generation);
+    member.lifecycle.serves(generation.number());
     let descriptor = generation.descriptor().clone();
     member.show_descriptor(descriptor.clone());
-    check_allowed(member, &descriptor)?;
+    check_allowed(member, &library, &descriptor)?;
     let version = descriptor.version.map(|version| version.to_string()).unwrap_or_default();
     let generation_number = generation.number();
     let what = match descriptor.kind {
@@ -150,8 +144,8 @@ async fn initialize(start: Start<'_, ()>) -> Stepped<'_, Initialized> {
 }
 
 /// Role and version must be what the section of the configuration allows.
-fn check_allowed(member: &Member, descriptor: &plugin_api::descriptor::Descriptor) -> Result<(), StepError> {
-    let path = member.library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
+fn check_allowed(member: &Member, library: &Library, descriptor: &Descriptor) -> Result<(), StepError> {
+    let path = library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
     let allowed = member.config.allowed(&member.role);
     let version = descriptor.version.clone().unwrap_or(semver::Version::new(0, 0, 0));
     Ok(allowed.check(&path, descriptor.role.as_ref(), &version)?)
@@ -171,6 +165,34 @@ async fn link_nodes_and_start(start: Start<'_, CoordinatorsLinked>) -> Stepped<'
     let (member, parts) = (start.member, start.parts);
     let mut detail = link(member, parts, &start.done.nodes).await;
     let generation = start.done.generation.clone();
+    let began = Instant::now();
+    let serving = start_component(member, parts, &mut start.alive.life, &generation)
+        .await
+        .map_err(|source| StepError::Life { method: "start", source })?;
+    let took_ms = tenths(began.elapsed());
+    // Writing to a `String` cannot fail.
+    let _ = write!(detail, "; started in {took_ms} ms, serves {}", list(&serving.services));
+    let certain = start.alive.life.certain(member.config.lease_policy(generation.descriptor()));
+    parts.served.begin(&member.role, serving, certain)?;
+    member.generations.stands(generation.number(), Stand::Serving);
+    Ok((start.further(ComponentStarted { generation }), detail))
+}
+
+/// Lets a component start, within its limit; what answers its calls from then on.
+///
+/// # Errors
+///
+/// The component's own, or that it took too long.
+///
+/// # Cancel safety
+///
+/// The component's `start` is dropped.
+pub(crate) async fn start_component(
+    member: &Member,
+    parts: &Parts,
+    life: &mut Life,
+    generation: &Generation,
+) -> Result<Serving, LifeError> {
     let identity = Identity {
         cluster: parts.own.cluster.clone(),
         role: member.role.clone(),
@@ -178,23 +200,17 @@ async fn link_nodes_and_start(start: Start<'_, CoordinatorsLinked>) -> Stepped<'
         address: parts.address.advertised.clone(),
         generation: generation.number(),
     };
-    let began = Instant::now();
-    let Started { services, descriptor_sets } =
-        within(member.config.start_timeout, "start", generation.component().start(&identity))
-            .await
-            .map_err(|source| StepError::Life { method: "start", source })?;
-    let took_ms = tenths(began.elapsed());
-    // Writing to a `String` cannot fail.
-    let _ = write!(detail, "; started in {took_ms} ms, serves {}", list(&services));
+    let started = within(member.config.start_timeout, "start", generation.component().start(&identity));
+    let Started { services, descriptor_sets } = started.await?;
     let serving = Serving {
         generation: generation.clone(),
         services,
         descriptor_sets: Arc::new(descriptor_sets.into_iter().map(|set| set.into_vec()).collect()),
-        cut: start.alive.cut.clone(),
+        gated: Gated::new(&generation.descriptor().gated),
+        cut: life.cut.clone(),
     };
-    let certain = start.alive.certain(member.config.lease_policy(generation.descriptor()));
-    parts.served.begin(&member.role, serving, certain)?;
-    Ok((start.further(ComponentStarted { generation }), detail))
+    life.serving = Some(serving.clone());
+    Ok(serving)
 }
 
 /// Step 4: its own session, by which others find it, and then its work; or a place behind the one that is active.
@@ -255,6 +271,17 @@ async fn link(member: &Member, parts: &Parts, dependencies: &[Dependency]) -> St
     futures_util::future::join_all(waits).await;
     let described: Vec<String> = dependencies.iter().map(|dependency| describe(member, parts, dependency)).collect();
     if described.is_empty() { "none".to_owned() } else { described.join(", ") }
+}
+
+/// Declares what another generation of the component depends on beside; the calls of the present one go on.
+pub(crate) fn renew_dependencies(member: &Member, parts: &Parts, dependencies: &[Dependency]) {
+    for dependency in dependencies {
+        let table = {
+            let _in_control = parts.control.enter();
+            parts.discovery.follow(&dependency.role)
+        };
+        parts.connections.renew_dependency(&member.role, dependency.clone(), table);
+    }
 }
 
 /// A dependency as it stands at this moment.

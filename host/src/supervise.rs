@@ -5,11 +5,16 @@
 //! [`policy`]; the way back is in `shutdown`.
 
 mod alive;
+pub mod commands;
+mod down;
 pub mod driver;
+pub mod generations;
 mod giving_up;
+mod life;
 mod member;
 mod notices;
 pub mod policy;
+pub mod swap;
 pub mod tenure;
 
 use std::sync::Arc;
@@ -22,16 +27,21 @@ use plugin_api::error::Error;
 use plugin_api::identity::Role;
 use plugin_api::refusal::Reason;
 use plugin_api::state::StateCode;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-pub use alive::{Alive, Failures};
+pub use alive::Alive;
+pub use life::{Failures, Life};
 pub use member::{Member, Shown};
 
 use crate::lifecycle::{State, Step};
-use crate::serve::{Cut, Served};
+use crate::plugin::Generation;
+use crate::serve::Served;
 use crate::startup::{Parts, StepFailed, five_steps};
+use down::Waited;
 use giving_up::{GivingUp, REVOKE_LIMIT};
 use policy::{Decision, Policy};
+use swap::probation;
 
 /// Runs a component until `stop`; gives back what is to be ended by `shutdown`.
 ///
@@ -39,10 +49,12 @@ use policy::{Decision, Policy};
 ///
 /// Not to be cancelled but by `stop`: the component would be dropped without its last methods.
 pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken) -> Alive {
-    let mut alive = Alive::default();
+    let mut alive = Alive { commands: member.commands(), ..Alive::default() };
     let mut policy = Policy::new(parts.config.supervision.clone());
     loop {
         let ended = one_life(&member, &parts, &mut alive, &stop).await;
+        // What was on probation stays, however it ended: the former generation has no part in it.
+        probation::commit(&member, &parts, &mut alive, &probation::Over::LifeEnded);
         let decision = match &ended {
             Ended::Stopped => return alive,
             Ended::Deleted => {
@@ -56,8 +68,9 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
             // No fault of its own. A node's key is nobody else's for long: it waits for it, as at its first start.
             Ended::Replaced { .. } if is_node(&member) => Decision::Restart(Duration::ZERO),
             Ended::Replaced { .. } => Decision::Quarantine,
+            Ended::Restarted(_) => Decision::Restart(Duration::ZERO),
         };
-        become_abnormal(&member, &ended.cause(&member.role), decision);
+        become_abnormal(&member, &ended, decision);
         if let Decision::Restart(_) = decision
             && alive.giving_up.is_none()
         {
@@ -65,24 +78,23 @@ pub async fn run(member: Arc<Member>, parts: Arc<Parts>, stop: CancellationToken
             alive.giving_up = alive.session.clone().map(|session| GivingUp::after(kept, session, &parts.control));
         }
         clear_away(&member, &parts.served, &mut alive, ended.deactivation()).await;
-        match decision {
-            Decision::Restart(after) => {
-                tokio::select! {
-                    () = stop.cancelled() => return alive,
-                    () = tokio::time::sleep(after) => {}
-                }
+        if decision == Decision::Quarantine {
+            // So that a standby can take over.
+            give_up_session(&mut alive, REVOKE_LIMIT).await;
+            // It calls nobody any more.
+            for dependency in member.shown().descriptor.map(|descriptor| descriptor.dependencies).unwrap_or_default() {
+                parts.connections.remove_dependency(&member.role, &dependency.role).await;
             }
-            Decision::Quarantine => {
-                // So that a standby can take over.
-                give_up_session(&mut alive, REVOKE_LIMIT).await;
-                // It calls nobody any more.
-                for dependency in
-                    member.shown().descriptor.map(|descriptor| descriptor.dependencies).unwrap_or_default()
-                {
-                    parts.connections.remove_dependency(&member.role, &dependency.role).await;
-                }
-                stop.cancelled().await;
-                return alive;
+        }
+        if let Ended::Restarted(answer) = ended {
+            policy = Policy::new(parts.config.supervision.clone());
+            // Whoever asked may have gone.
+            let _ = answer.send(());
+        } else {
+            match down::wait(&member, &parts, &mut alive, decision, &stop).await {
+                Waited::Stopped => return alive,
+                Waited::Over => {}
+                Waited::Asked => policy = Policy::new(parts.config.supervision.clone()),
             }
         }
         if member.lifecycle.transition(State::Initializing { step: Step::Initializing }).is_err() {
@@ -103,6 +115,8 @@ pub enum Ended {
     },
     /// Its session's key was deleted, and that is to stop the host. The component is as it was.
     Deleted,
+    /// An operator wants it to begin anew. The component is as it was.
+    Restarted(oneshot::Sender<()>),
     /// The host stops. The component is as it was.
     Stopped,
 }
@@ -117,6 +131,7 @@ impl Ended {
                 )
             }
             Self::Deleted => "its session's key was deleted".to_owned(),
+            Self::Restarted(_) => "an operator has asked for a restart".to_owned(),
             Self::Stopped => "the host stops".to_owned(),
         }
     }
@@ -124,7 +139,7 @@ impl Ended {
     fn deactivation(&self) -> Deactivation {
         match self {
             Self::Replaced { .. } => Deactivation::Replaced,
-            Self::Failed(_) | Self::Deleted | Self::Stopped => Deactivation::Stop,
+            Self::Failed(_) | Self::Deleted | Self::Restarted(_) | Self::Stopped => Deactivation::Stop,
         }
     }
 }
@@ -136,6 +151,7 @@ async fn one_life(member: &Member, parts: &Parts, alive: &mut Alive, stop: &Canc
         () = stop.cancelled() => return Ended::Stopped,
         started = five_steps(member, parts, alive) => started,
     };
+    down::told(member, alive, started.as_ref().err());
     match started {
         Ok(()) => driver::keep(member, parts, alive, stop).await,
         Err(failed) if failed.is_deleted() => Ended::Deleted,
@@ -166,9 +182,13 @@ pub async fn give_up_session(alive: &mut Alive, limit: Duration) {
     }
 }
 
-fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
-    let role = &member.role;
+fn become_abnormal(member: &Member, ended: &Ended, decision: Decision) {
+    let (role, cause) = (&member.role, ended.cause(&member.role));
     let next_try = match decision {
+        Decision::Restart(after) if matches!(ended, Ended::Restarted(_)) => {
+            tracing::info!(%role, cause, "the component is started again");
+            Some(Instant::now() + after)
+        }
         Decision::Restart(after) => {
             let again_in = humantime::format_duration(after);
             tracing::error!(%role, cause, %again_in, "the component failed and is started again");
@@ -179,7 +199,7 @@ fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
             None
         }
     };
-    if let Err(forbidden) = member.lifecycle.transition(State::Abnormal { cause: cause.to_owned(), next_try }) {
+    if let Err(forbidden) = member.lifecycle.transition(State::Abnormal { cause, next_try }) {
         tracing::debug!(%role, %forbidden, "the component failed on its way out");
     }
 }
@@ -191,31 +211,45 @@ fn become_abnormal(member: &Member, cause: &str, decision: Decision) {
 /// What is left is dropped, without the component's last methods.
 pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, reason: Deactivation) {
     served.end(&member.role);
-    alive.end_notices(member.config.deactivate_timeout).await;
+    alive.life.end_notices(member.config.deactivate_timeout).await;
     let activated = alive.tenure.take().is_some_and(|mut tenure| tenure.end());
-    if let Some(generation) = &alive.generation {
+    let life = &mut alive.life;
+    if let Some(generation) = &life.generation {
         let (config, component) = (&member.config, generation.component());
         if activated {
             let done = within(config.deactivate_timeout, "deactivate", component.deactivate(reason)).await;
             log_failure(&member.role, done);
         }
-        alive.withdraw_permit();
+        life.withdraw_permit();
         // A host that stops has let them end before, and has cut what was left.
         let stopping = member.lifecycle.status().state.code() == StateCode::Stopping;
         if !stopping && tokio::time::timeout(config.stop_timeout, generation.no_calls()).await.is_err() {
-            alive.cut.cut(Reason::NotHealthy, "the component has failed, and ends before this call does");
+            life.cut.cut(Reason::NotHealthy, "the component has failed, and ends before this call does");
         }
-        let done = within(config.stop_timeout, "stop", component.stop()).await;
-        log_failure(&member.role, done);
-        if tokio::time::timeout(config.stop_timeout, generation.end_tasks()).await.is_err() {
-            let left = generation.ledger().tasks;
-            tracing::warn!(role = %member.role, ?left, "tasks of the component block and could not be ended");
-        }
+        end_generation(&member.role, generation, config.stop_timeout).await;
     }
-    alive.cut = Cut::default();
-    alive.generation = None;
-    // Of the component that has gone; the next one's are its own.
-    alive.failures = Failures::default();
+    // What comes next is another life.
+    alive.life = Life::default();
+    let stopping = member.lifecycle.status().state.code() == StateCode::Stopping;
+    if let Some(retiring) = alive.retiring.take_if(|_| stopping) {
+        retiring.hurry.cancel();
+        // Its own limits are shorter than that of the stop, which is there beside.
+        let _ = retiring.task.await;
+    }
+}
+
+/// The last method of a component, and the end of its tasks; each has this limit.
+///
+/// # Cancel safety
+///
+/// What is left is dropped with the component.
+pub async fn end_generation(role: &Role, generation: &Generation, limit: Duration) {
+    let done = within(limit, "stop", generation.component().stop()).await;
+    log_failure(role, done);
+    if tokio::time::timeout(limit, generation.end_tasks()).await.is_err() {
+        let left = generation.ledger().tasks;
+        tracing::warn!(%role, ?left, "tasks of the component block and could not be ended");
+    }
 }
 
 /// A method of a component's life, within its limit.

@@ -34,6 +34,21 @@ use crate::services::Services;
 ///
 /// Only [`start`](Self::start) has to be written.
 ///
+/// # A swap
+///
+/// Another generation of the component may take its place while it serves: under the same session, at the same address, with
+/// the same links. Calls that run end on the generation that began them, new ones go to the new one; those of gated methods
+/// are held while the state goes from one to the other.
+///
+/// ```text
+/// former   snapshot ──────────────────► deactivate(SwappedOut)  calls end          stop
+///             └─► new   restore → start ─┘ activate(Restored)   all new calls      …
+/// ```
+///
+/// What a component does by itself belongs to one generation at a time. So tasks, and streams of peers and metadata, that
+/// were not begun for a call end after `deactivate` with [`Deactivation::SwappedOut`]: begin them in `activate`, since the
+/// generation may be activated again where the swap is rolled back. What was begun for a call goes on with it.
+///
 /// # Threads, panics and time
 ///
 /// All methods run on the host's workers, inside the plugin's own tokio runtime: timers, sockets and `tokio::spawn` work.
@@ -168,7 +183,7 @@ pub enum Deactivation {
     Fenced,
     /// Another process holds the session.
     Replaced,
-    /// Another generation takes over.
+    /// Another generation takes over. Where that fails an `activate` follows, else `stop`.
     SwappedOut,
     /// The host stops, or the component is restarted.
     Stop,

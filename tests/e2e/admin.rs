@@ -103,6 +103,9 @@ fn healthy(name: &str) -> ComponentView {
         tables: Vec::new(),
         missing: Vec::new(),
         plugin: Some(PluginView { path: "/p/librootcoord.so".to_owned(), sha256: "00".to_owned() }),
+        generations: Vec::new(),
+        swap: None,
+        swaps: Vec::new(),
     }
 }
 

@@ -78,7 +78,7 @@ async fn sixty_four_mebibytes_cross_and_no_buffer_is_left() {
         let seen = client(&bordered, "alpha").call(request).await.expect("an answer").into_inner();
         assert_eq!((seen.code, seen.bytes), (0, 64 << 16));
         eventually(LIMIT, || async {
-            let lent = bordered.component().lent_buffers();
+            let lent = bordered.component().lent_buffers()();
             holds(lent == 0, lent)
         })
         .await;

@@ -42,7 +42,7 @@ impl Component {
             kind: Kind::Coordinator,
             address: format!("127.0.0.1:{id}"),
             bound: SocketAddr::from(([127, 0, 0, 1], 9)),
-            version: "1.0.0".to_owned(),
+            version: "1.0.0".to_owned().into(),
             labels: [].into(),
             host_name: "here".to_owned(),
             ttl,

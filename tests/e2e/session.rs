@@ -81,7 +81,7 @@ fn coordinator(id: i64, ttl: Duration) -> SessionSettings {
         kind: Kind::Coordinator,
         address: "127.0.0.1:53100".to_owned(),
         bound: SocketAddr::from(([127, 0, 0, 1], 53100)),
-        version: "1.2.3".to_owned(),
+        version: "1.2.3".to_owned().into(),
         labels: [("zone".to_owned(), "a".to_owned())].into(),
         host_name: "here".to_owned(),
         ttl,

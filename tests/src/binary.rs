@@ -39,10 +39,22 @@ pub fn binary() -> &'static Path {
 pub fn plugin_dir() -> PathBuf {
     let dir = profile_dir().join("deps");
     for plugin in ["probe_plugin", "rootcoord", "querycoord", "querynode"] {
-        let file = dir.join(format!("lib{plugin}.so"));
-        assert!(file.is_file(), "no {}; {ADVICE}", file.display());
+        for name in [plugin.to_owned(), second(plugin)] {
+            let file = dir.join(format!("lib{name}.so"));
+            assert!(file.is_file(), "no {}; {ADVICE}", file.display());
+        }
     }
     dir
+}
+
+/// The file of a plugin, by the name of its library.
+pub fn plugin_file(plugin: &str) -> PathBuf {
+    plugin_dir().join(format!("lib{plugin}.so"))
+}
+
+/// The name of a plugin's second version.
+pub fn second(plugin: &str) -> String {
+    format!("{plugin}_v2")
 }
 
 /// `target/debug` or `target/release`: where this very executable lies; that of a test in `deps` there.

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tonic::Code;
 use tonic::body::Body;
 
-use crate::binary::plugin_dir;
+use crate::binary::plugin_file;
 
 /// A component of one of the two ways to have its code.
 pub struct Bordered {
@@ -50,7 +50,7 @@ impl Bordered {
     pub fn loaded(name: &str, role: &str, config: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory can be made");
         let path = folder.path().join(format!("lib{name}.so"));
-        std::fs::copy(plugin_dir().join(format!("lib{name}.so")), &path).expect("a file can be copied");
+        std::fs::copy(plugin_file(name), &path).expect("a file can be copied");
         // SAFETY: the library is one of this workspace; its constructors are the standard library's. It is never closed.
         let header = unsafe {
             let library = libloading::Library::new(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::binary::plugin_dir;
+use crate::binary::plugin_file;
 
 /// A configuration in the making: keys by their dotted path, as in `session.ttl`.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +35,11 @@ impl HostConfig {
         self
     }
 
-    /// The same with a component, and its own keys. The plugin is named by its file in [`plugin_dir`]: by its name alone
-    /// what lies beside the host's executable would be found first, which may be of an earlier build.
+    /// The same with a component, and its own keys. The plugin is named by its file in [`crate::binary::plugin_dir`]: by its
+    /// name alone what lies beside the host's executable would be found first, which may be of an earlier build.
     #[must_use]
     pub fn component(self, role: &str, plugin: &str, config: Value) -> Self {
-        let file = plugin_dir().join(format!("lib{plugin}.so"));
+        let file = plugin_file(plugin);
         let plugin = format!("component.{role}.plugin");
         self.set(&plugin, file.display().to_string()).set(&format!("component.{role}.config"), config)
     }

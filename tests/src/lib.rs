@@ -7,7 +7,8 @@
 //! * [`etcd`]: one server or a cluster of them, with TLS and users; [`proxy`] stands in front of each, [`port`] keeps its place
 //! * [`admin`], [`metrics`], [`log`]: what a host says over HTTP, and on its standard error
 //! * [`authority`]: certificates of hosts, for TLS between them
-//! * [`admin`], [`log`]: what a host says over HTTP, and on its standard error
+//! * [`swap`]: swaps by the command line; [`ledger`] and [`usage`] are what a host says of its generations, and what its
+//!   process uses; [`load`] calls all the while, and [`numbers`] are what may be given out once
 //! * [`client`], [`probe`]: clients of what hosts serve; configurations of the probe and requests to it
 //! * [`vectors`]: vectors for a search, and what a search has to find
 //! * [`watcher`]: sees etcd's events without any code of the host's, stamped by the [`clock`] of all processes; [`truth`]
@@ -28,14 +29,19 @@ pub mod etcd;
 pub mod eventually;
 pub mod form;
 pub mod host;
+pub mod ledger;
+pub mod load;
 pub mod log;
 pub mod metrics;
+pub mod numbers;
 pub mod port;
 pub mod probe;
 pub mod process;
 pub mod proxy;
 mod sockets;
+pub mod swap;
 pub mod truth;
+pub mod usage;
 pub mod vectors;
 pub mod watcher;
 

@@ -96,7 +96,9 @@ fn verdict(wrong: Vec<String>) -> Response {
 }
 
 async fn components(State(Answers { view, .. }): State<Answers>) -> Response {
-    Json(json!({ "components": view.components() })).into_response()
+    let mut components = view.components();
+    components.iter_mut().for_each(|component| component.swaps.clear());
+    Json(json!({ "components": components })).into_response()
 }
 
 async fn component(State(Answers { view, .. }): State<Answers>, Path(role): Path<String>) -> Response {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::feed::Feed;
 use crate::metrics::Family;
+use crate::plugin::swap::SwapView;
 
 /// Where the answers come from. Each is made anew for each request, from watches: it must not block.
 pub trait View: Send + Sync + 'static {
@@ -74,6 +75,15 @@ pub struct ComponentView {
     pub missing: Vec<MissingDependency>,
     /// The file that its code came from; `None` before it was loaded, and where it is linked in.
     pub plugin: Option<PluginView>,
+    /// Its generations, the one that serves and those before: how each stands, and what of it is alive.
+    #[serde(default)]
+    pub generations: Vec<serde_json::Value>,
+    /// The swap that runs, or the last one.
+    #[serde(default)]
+    pub swap: Option<SwapView>,
+    /// The last swaps, the newest last; only where one component is asked for.
+    #[serde(default)]
+    pub swaps: Vec<SwapView>,
 }
 
 /// One of the five steps.

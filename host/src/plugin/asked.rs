@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures_util::Stream;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use http::{Request, Response};
@@ -15,23 +16,40 @@ use plugin_api::identity::Role;
 use plugin_api::metadata::{MetadataAnswer, MetadataEvent, MetadataRequest};
 use plugin_api::peers::{Peer, PeerEvent};
 use plugin_api::refusal::{Reason, Refusal};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tower::ServiceExt as _;
 use tracing::Level;
 
 use super::generation::GenerationSettings;
+use super::ledger::{Given, GivenEntry, Ledger};
 use super::tasks::Tasks;
 use crate::connections::Client;
 
 /// The host's side of one generation.
 pub(super) struct Asked {
     settings: GenerationSettings,
+    generation: u64,
     tasks: Tasks,
+    ledger: Arc<Ledger>,
 }
 
 impl Asked {
-    pub(super) fn new(settings: GenerationSettings, tasks: Tasks) -> Self {
-        Self { settings, tasks }
+    pub(super) fn new(settings: GenerationSettings, generation: u64, tasks: Tasks, ledger: Arc<Ledger>) -> Self {
+        Self { settings, generation, tasks, ledger }
+    }
+
+    /// A stream that ends with what it was begun for: a call, or what the component does by itself.
+    fn given<S>(&self, stream: S) -> BoxStream<'static, S::Item>
+    where
+        S: Stream + Send + 'static,
+    {
+        let (entry, end) = (self.ledger.given(Given::Stream), self.tasks.scope().cancelled_owned());
+        let counted = stream.take_until(end).map(move |item| {
+            let _counted = &entry;
+            item
+        });
+        counted.boxed()
     }
 }
 
@@ -42,7 +60,9 @@ fn refused(refusal: Refusal) -> Error {
 #[async_trait]
 impl HostSide for Asked {
     fn channel(&self, target: Target) -> Arc<dyn ChannelSide> {
-        Arc::new(OwnedLink(self.settings.connections.client(&self.settings.role, target)))
+        let client = self.settings.connections.client(&self.settings.role, target);
+        let (ended, counted) = (self.tasks.ended().clone(), self.ledger.given(Given::Channel));
+        Arc::new(OwnedLink { client, ended, _counted: counted })
     }
 
     fn peers(&self, role: &Role) -> Result<Vec<Peer>, Error> {
@@ -51,7 +71,7 @@ impl HostSide for Asked {
 
     fn watch_peers(&self, role: &Role) -> Result<BoxStream<'static, PeerEvent>, Error> {
         let events = self.settings.connections.watch_clients(&self.settings.role, role).map_err(refused)?;
-        Ok(events.boxed())
+        Ok(self.given(events))
     }
 
     async fn metadata(&self, request: MetadataRequest) -> Result<MetadataAnswer, Error> {
@@ -59,7 +79,7 @@ impl HostSide for Asked {
     }
 
     fn watch_metadata(&self, prefix: String) -> Result<BoxStream<'static, MetadataEvent>, Error> {
-        Ok(self.settings.metadata.watch(&prefix).boxed())
+        Ok(self.given(self.settings.metadata.watch(&prefix)))
     }
 
     fn is_fenced(&self) -> bool {
@@ -84,7 +104,7 @@ impl HostSide for Asked {
                     target: "component",
                     $level,
                     role = %self.settings.role,
-                    generation = self.settings.generation,
+                    generation = self.generation,
                     trace_id = trace.as_ref().map(|trace| display(trace.trace_id)),
                     span_id = trace.as_ref().map(|trace| display(trace.span_id)),
                     module = record.target.as_str(),
@@ -106,17 +126,26 @@ impl HostSide for Asked {
 }
 
 /// A channel over a link of the host's.
-struct OwnedLink(Client);
+struct OwnedLink {
+    client: Client,
+    /// The component has ended: what it has left behind calls nobody.
+    ended: CancellationToken,
+    _counted: GivenEntry,
+}
 
 #[async_trait]
 impl ChannelSide for OwnedLink {
     async fn call(&self, request: Request<Body>) -> Response<Body> {
-        let Ok(response) = self.0.clone().oneshot(request).await;
+        if self.ended.is_cancelled() {
+            let text = "this generation of the component has ended: whoever calls was left behind by it";
+            return Refusal::new(Reason::ClientStopped, text).into_status().into_http();
+        }
+        let Ok(response) = self.client.clone().oneshot(request).await;
         response
     }
 
     fn stop(&self) {
-        self.0.stop();
+        self.client.stop();
     }
 }
 

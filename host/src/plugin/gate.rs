@@ -23,6 +23,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use plugin_api::identity::Role;
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
@@ -50,6 +51,9 @@ pub struct PluginsConfig {
     /// on a slow disk.
     #[serde(with = "humantime_serde")]
     pub first_look_timeout: Duration,
+    /// How much memory libraries may keep whose generations have ended. Default `1GiB`: they are never unmapped, so that
+    /// whoever swaps on and on has to restart the host now and then.
+    pub retired_memory_limit: ByteSize,
 }
 
 impl Default for PluginsConfig {
@@ -59,6 +63,7 @@ impl Default for PluginsConfig {
             trusted_root: PathBuf::from("/"),
             first_look: true,
             first_look_timeout: Duration::from_secs(5),
+            retired_memory_limit: ByteSize::gib(1),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A generation: one component of a loaded copy of a plugin, its ledger, and its background tasks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use http::{Request, Response};
 use plugin_api::border::v1::component::{CreateSettings, LifeError};
@@ -15,6 +15,7 @@ use super::asked::Asked;
 use super::ledger::{CallEntry, Ledger, LedgerView};
 use super::loader::Library;
 use super::tasks::Tasks;
+use super::threads;
 use crate::connections::ConnectionManager;
 use crate::metadata::MetadataStore;
 
@@ -23,8 +24,6 @@ use crate::metadata::MetadataStore;
 pub struct GenerationSettings {
     /// The role that it plays.
     pub role: Role,
-    /// Which loaded copy it is.
-    pub generation: u64,
     /// The most detailed level that is logged, as `border::log::level_number` has it.
     pub log_level: u8,
     /// The links.
@@ -48,7 +47,20 @@ struct Inner {
     runtime: Handle,
     ledger: Arc<Ledger>,
     tasks: Tasks,
+    traces: Traces,
 }
+
+/// What can be said of a generation at any time, also when its component has been dropped. It holds nothing of it.
+#[derive(Clone)]
+pub struct Traces {
+    ledger: Arc<Ledger>,
+    lent_buffers: Arc<dyn Fn() -> usize + Send + Sync>,
+    thread_name: String,
+}
+
+/// A generation, not held: it may have gone.
+#[derive(Clone)]
+pub struct WeakGeneration(Weak<Inner>);
 
 impl Generation {
     /// Makes a component of a library. What fails in its background from then on is sent to `failures`.
@@ -66,15 +78,18 @@ impl Generation {
         let tasks = Tasks::new(settings.runtime.clone(), ledger.clone(), failures);
         let create = CreateSettings {
             role: settings.role.clone(),
-            generation: settings.generation,
+            generation: library.generation(),
             log_level: settings.log_level,
             linked: library.origin().is_none(),
         };
-        let (generation, runtime) = (settings.generation, settings.runtime.clone());
-        let host = HostV1::new(Arc::new(Asked::new(settings, tasks.clone())), runtime.clone());
+        let (generation, runtime) = (library.generation(), settings.runtime.clone());
+        let asked = Asked::new(settings, generation, tasks.clone(), ledger.clone());
+        let host = HostV1::new(Arc::new(asked), runtime.clone());
         let component = library.create(config, host, &create)?;
         let descriptor = component.descriptor()?;
-        Ok(Self { inner: Arc::new(Inner { component, descriptor, generation, runtime, ledger, tasks }) })
+        let lent_buffers = Arc::new(component.lent_buffers());
+        let traces = Traces { ledger: ledger.clone(), lent_buffers, thread_name: create.thread_name() };
+        Ok(Self { inner: Arc::new(Inner { component, descriptor, generation, runtime, ledger, tasks, traces }) })
     }
 
     /// What the component says of itself.
@@ -93,8 +108,8 @@ impl Generation {
     }
 
     /// Counts a call, from before it is let in until its answer has ended: as long as the entry lives.
-    pub fn enter(&self) -> CallEntry {
-        self.inner.ledger.call()
+    pub fn enter(&self, is_gated: bool) -> CallEntry {
+        self.inner.ledger.call(is_gated)
     }
 
     /// A call of one of its services.
@@ -111,13 +126,76 @@ impl Generation {
         self.inner.ledger.no_calls().await;
     }
 
-    /// Ends the component's background tasks: each is dropped at its next point of waiting.
+    /// Waits until no call of a gated method runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn no_gated_calls(&self) {
+        self.inner.ledger.no_gated_calls().await;
+    }
+
+    /// How many calls of gated methods run.
+    pub fn gated_calls(&self) -> usize {
+        self.inner.ledger.gated_calls()
+    }
+
+    /// Ends what the component does by itself: each task is dropped at its next point of waiting, streams end. What belongs
+    /// to calls goes on. It may begin anew.
+    pub async fn end_background(&self) {
+        self.inner.tasks.end_background().await;
+    }
+
+    /// Ends all the component's tasks: each is dropped at its next point of waiting. Its channels call nobody any more.
     pub async fn end_tasks(&self) {
         self.inner.tasks.end().await;
     }
 
     /// What is alive of it.
     pub fn ledger(&self) -> LedgerView {
-        self.inner.ledger.view(self.inner.component.lent_buffers())
+        self.traces().view()
+    }
+
+    /// What can be said of it at any time.
+    pub fn traces(&self) -> &Traces {
+        &self.inner.traces
+    }
+
+    /// Itself, not held.
+    pub fn downgrade(&self) -> WeakGeneration {
+        WeakGeneration(Arc::downgrade(&self.inner))
+    }
+
+    /// Is it the same?
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Traces {
+    /// Waits until no call of it runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub async fn no_calls(&self) {
+        self.ledger.no_calls().await;
+    }
+
+    /// How many calls of it run.
+    pub fn calls(&self) -> usize {
+        self.ledger.calls()
+    }
+
+    /// What is alive of it.
+    pub fn view(&self) -> LedgerView {
+        self.ledger.view((self.lent_buffers)(), threads::count(&self.thread_name))
+    }
+}
+
+impl WeakGeneration {
+    /// Has the component been dropped?
+    pub fn is_gone(&self) -> bool {
+        self.0.strong_count() == 0
     }
 }

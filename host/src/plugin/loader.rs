@@ -4,6 +4,7 @@
 //! library has handed out may live as long as the process.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use abi_stable::std_types::RStr;
@@ -63,13 +64,43 @@ pub struct Origin {
 /// A plugin that is open.
 pub struct Library {
     agreed: Agreed,
+    /// Which loaded copy of a plugin it is in this host, by role.
+    generation: u64,
     /// `None` where it is linked into the binary.
     origin: Option<Origin>,
-    mapped_bytes: u64,
+    mapped: Mapped,
 }
 
 /// The entries of all libraries that are open: two copies that are open at a time have two addresses.
 static OPEN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+/// How much of the libraries that were opened is mapped, for ever.
+static MAPPED: AtomicU64 = AtomicU64::new(0);
+
+/// How much of that is of libraries that somebody still has a use for.
+static USED: AtomicU64 = AtomicU64::new(0);
+
+/// So many bytes of a library are mapped; in use until it is dropped.
+struct Mapped(u64);
+
+impl Mapped {
+    fn new(bytes: u64) -> Self {
+        USED.fetch_add(bytes, Ordering::Relaxed);
+        Self(bytes)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        USED.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// How many bytes are mapped of libraries that nobody has a use for any more: of generations that have ended, and of files that
+/// were opened and refused.
+pub fn retired_bytes() -> u64 {
+    MAPPED.load(Ordering::Relaxed).saturating_sub(USED.load(Ordering::Relaxed))
+}
 
 impl Library {
     /// Opens a plugin by its name or path, after all of the gate's checks.
@@ -103,17 +134,18 @@ impl Library {
         if config.first_look {
             first_look(Path::new(OWN_PROGRAM), copy.path(), &admitted.path, config.first_look_timeout).await?;
         }
-        blocking(move || Self::open_copy(found, &admitted, &copy)).await
+        blocking(move || Self::open_copy(found, &admitted, &copy, generation)).await
     }
 
-    fn open_copy(found: PathBuf, admitted: &Admitted, copy: &PrivateCopy) -> Result<Self, OpenError> {
+    fn open_copy(found: PathBuf, admitted: &Admitted, copy: &PrivateCopy, generation: u64) -> Result<Self, OpenError> {
         let path = admitted.path.clone();
         let misfit = |source| GateError::Handshake { path: path.clone(), source };
         let loaded = Loaded::open(copy.verified_path()?, &admitted.entry_symbol).map_err(misfit)?;
+        MAPPED.fetch_add(admitted.mapped.bytes, Ordering::Relaxed);
         remember(&loaded, &path)?;
         let agreed = loaded.header().and_then(agree).map_err(misfit)?;
         let origin = Some(Origin { found, path, sha256: admitted.sha256 });
-        Ok(Self { agreed, origin, mapped_bytes: admitted.mapped.bytes })
+        Ok(Self { agreed, generation, origin, mapped: Mapped::new(admitted.mapped.bytes) })
     }
 
     /// Takes a plugin that is linked into this binary.
@@ -121,10 +153,10 @@ impl Library {
     /// # Errors
     ///
     /// [`OpenError::Linked`].
-    pub fn linked(plugin: &Plugin) -> Result<Self, OpenError> {
+    pub fn linked(plugin: &Plugin, generation: u64) -> Result<Self, OpenError> {
         let header = (plugin.entry)().upgrade().map_err(HandshakeError::from);
         let agreed = header.and_then(agree).map_err(|source| OpenError::Linked { package: plugin.package, source })?;
-        Ok(Self { agreed, origin: None, mapped_bytes: 0 })
+        Ok(Self { agreed, generation, origin: None, mapped: Mapped::new(0) })
     }
 
     /// How it was built.
@@ -139,7 +171,12 @@ impl Library {
 
     /// How much memory it keeps mapped, for ever; 0 where it is linked into the binary, which is there without it.
     pub fn mapped_bytes(&self) -> u64 {
-        self.mapped_bytes
+        self.mapped.0
+    }
+
+    /// Which loaded copy of the role's plugins it is, from 1.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// All mistakes in a component's own configuration.
@@ -167,8 +204,12 @@ impl Library {
     ///
     /// As the author's constructor, its panic among them.
     pub fn descriptor(&self, role: &Role, config: &str) -> Result<Descriptor, LifeError> {
-        let settings =
-            CreateSettings { role: role.clone(), generation: 0, log_level: 0, linked: self.origin.is_none() };
+        let settings = CreateSettings {
+            role: role.clone(),
+            generation: self.generation,
+            log_level: 0,
+            linked: self.origin.is_none(),
+        };
         let host = HostV1::new(Arc::new(Nobody), Handle::current());
         self.create(config, host, &settings)?.descriptor()
     }

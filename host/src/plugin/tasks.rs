@@ -1,9 +1,14 @@
-//! A component's background tasks, run on the host's workers.
+//! A component's tasks, run on the host's workers, and the streams that it follows: what belongs to a call that is being
+//! served, and what goes on by itself.
+//!
+//! Of two generations of a component only one works in the background, while calls of both may run: so the two kinds end
+//! apart.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use plugin_api::border::v1::component::LifeError;
 use plugin_api::border::v1::host::SpawnedTask;
+use plugin_api::call::Call;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -16,23 +21,41 @@ use super::ledger::Ledger;
 pub struct Tasks {
     runtime: Handle,
     ledger: Arc<Ledger>,
-    // Owns the tasks' ends: `end` waits for all of them.
-    tracker: TaskTracker,
-    // Ends all tasks at once; each has a child of it for its own abort.
-    stop: CancellationToken,
+    /// What goes on by itself. Exchanged for another when it ends: the component may work again.
+    background: Arc<Mutex<Group>>,
+    /// What belongs to calls.
+    of_calls: Group,
     // A task that panicked is a failure of the component's life. Unbounded: one entry for each task at most.
     failures: mpsc::UnboundedSender<LifeError>,
+}
+
+/// Tasks and streams that end together.
+#[derive(Clone, Default)]
+struct Group {
+    // Owns the tasks' ends: `end` waits for all of them.
+    tracker: TaskTracker,
+    // Ends all at once; each task has a child of it for its own abort.
+    stop: CancellationToken,
+}
+
+impl Group {
+    async fn end(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
 }
 
 impl Tasks {
     /// None yet.
     pub fn new(runtime: Handle, ledger: Arc<Ledger>, failures: mpsc::UnboundedSender<LifeError>) -> Self {
-        Self { runtime, ledger, tracker: TaskTracker::new(), stop: CancellationToken::new(), failures }
+        Self { runtime, ledger, background: Arc::default(), of_calls: Group::default(), failures }
     }
 
     /// Runs a task under this name; cancelling what is returned ends it.
     pub fn spawn(&self, name: &str, task: SpawnedTask) -> CancellationToken {
-        let abort = self.stop.child_token();
+        let group = self.group();
+        let abort = group.stop.child_token();
         let (aborted, entry, failures) = (abort.clone(), self.ledger.task(name), self.failures.clone());
         let name = name.to_owned();
         let run = async move {
@@ -47,18 +70,89 @@ impl Tasks {
                 }
             }
         };
-        self.tracker.spawn_on(run, &self.runtime);
+        group.tracker.spawn_on(run, &self.runtime);
         abort
     }
 
-    /// Ends all tasks and waits for that. What is spawned afterwards ends at once.
+    /// Ends with what is begun here and now: with the calls, where it is begun for one, or else with the background.
+    pub fn scope(&self) -> CancellationToken {
+        self.group().stop
+    }
+
+    /// Ends what goes on by itself, and waits for that. What is begun afterwards runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// The tasks end all the same.
+    pub async fn end_background(&self) {
+        let group = std::mem::take(&mut *self.background());
+        group.end().await;
+    }
+
+    /// Ends all tasks and waits for that. What is begun afterwards ends at once.
     ///
     /// # Cancel safety
     ///
     /// The tasks end all the same.
     pub async fn end(&self) {
-        self.stop.cancel();
-        self.tracker.close();
-        self.tracker.wait().await;
+        let background = self.background().clone();
+        tokio::join!(background.end(), self.of_calls.end());
+    }
+
+    /// Cancelled once all has ended for good.
+    pub fn ended(&self) -> &CancellationToken {
+        &self.of_calls.stop
+    }
+
+    fn group(&self) -> Group {
+        if Call::current().is_some() { self.of_calls.clone() } else { self.background().clone() }
+    }
+
+    fn background(&self) -> std::sync::MutexGuard<'_, Group> {
+        // Nothing of others runs while it is locked.
+        self.background.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn tasks() -> (Tasks, Arc<Ledger>) {
+        let (ledger, (failures, _)) = (Ledger::new(), mpsc::unbounded_channel());
+        (Tasks::new(Handle::current(), ledger.clone(), failures), ledger)
+    }
+
+    fn alive(ledger: &Ledger) -> Vec<String> {
+        ledger.tasks().into_keys().collect()
+    }
+
+    #[tokio::test]
+    async fn the_background_ends_without_what_belongs_to_calls_and_may_begin_again() {
+        let (tasks, ledger) = tasks();
+        let call = Call::read(&HeaderMap::new());
+        tasks.spawn("sweep", Box::pin(std::future::pending()));
+        let background = tasks.scope();
+        let of_call = call.clone().step(|| {
+            tasks.spawn("fan out", Box::pin(std::future::pending()));
+            tasks.scope()
+        });
+        tasks.end_background().await;
+        assert_eq!(alive(&ledger), ["fan out"]);
+        assert!(background.is_cancelled() && !of_call.is_cancelled());
+        tasks.spawn("sweep again", Box::pin(std::future::pending()));
+        assert_eq!(alive(&ledger), ["fan out", "sweep again"]);
+        tasks.end().await;
+        assert!(alive(&ledger).is_empty() && of_call.is_cancelled());
+        for of in [Some(call), None] {
+            let spawn = || tasks.spawn("late", Box::pin(std::future::pending()));
+            let abort = match of {
+                Some(call) => call.step(spawn),
+                None => spawn(),
+            };
+            assert!(abort.is_cancelled(), "what comes after the end ends at once");
+        }
     }
 }

@@ -222,7 +222,7 @@ mod tests {
         S: futures_util::Stream<Item = Result<Frame<Bytes>, Status>> + Send + 'static,
     {
         let body = Body::new(StreamBody::new(frames));
-        Counted::new(body, cut.clone(), ledger.call(), Call::read(&HeaderMap::new()), CallLog::default())
+        Counted::new(body, cut.clone(), ledger.call(false), Call::read(&HeaderMap::new()), CallLog::default())
     }
 
     /// How many frames of data come, and the status in the trailers; an error would be a reset stream, which tells nothing.

@@ -5,8 +5,10 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use http::{Request, Response};
+use plugin_api::call::{Call, set_timeout};
 use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::{Reason, Refusal, key};
 use tonic::Status;
@@ -14,6 +16,7 @@ use tonic::body::Body;
 use tower::Service;
 
 use super::answer::{Admitted, answer};
+use super::hold::Hold;
 use super::served::{Member, Served, Table};
 use crate::lifecycle::{self, State};
 use crate::wire::Addressee;
@@ -47,7 +50,7 @@ impl Dispatch {
     /// # Cancel safety
     ///
     /// The call is cancelled with it, in the component too.
-    pub async fn call(&self, request: Request<Body>) -> Response<Body> {
+    pub async fn call(&self, mut request: Request<Body>) -> Response<Body> {
         let table = self.served.table();
         let service = service_of(request.uri().path());
         if service.starts_with("grpc.reflection.") {
@@ -62,14 +65,46 @@ impl Dispatch {
         let member = table.services.get(service).and_then(|role| table.members.get(role));
         let calls = member.map_or_else(|| self.served.measured().other_calls(), |member| &member.measured.calls);
         let measured = calls.begin(request.uri().path());
-        measured.answer(match self.choose(&table, service, &request) {
+        measured.answer(match self.admit(table.clone(), &mut request).await {
             Ok(admitted) => answer(admitted, request).await,
             Err(status) => (*status).into_http(),
         })
     }
 
-    /// Who answers, or why nobody does.
-    fn choose(&self, table: &Table, service: &str, request: &Request<Body>) -> Result<Admitted, Box<Status>> {
+    /// Who answers, or why nobody does. A call that is held waits here, at most until its deadline.
+    async fn admit(&self, mut table: Arc<Table>, request: &mut Request<Body>) -> Result<Admitted, Box<Status>> {
+        loop {
+            match self.choose(&table, request)? {
+                Chosen::Admitted(admitted) => return Ok(*admitted),
+                Chosen::Again => {}
+                Chosen::Held { role, hold } => {
+                    let deadline = Call::read(request.headers()).deadline;
+                    let lifted = hold.lifted();
+                    let in_time = match deadline {
+                        Some(deadline) => tokio::time::timeout_at(deadline.into(), lifted).await.is_ok(),
+                        None => {
+                            lifted.await;
+                            true
+                        }
+                    };
+                    if !in_time {
+                        let text = format!("{role} is being swapped, and the call was held until its deadline");
+                        return Err(Box::new(Status::deadline_exceeded(text)));
+                    }
+                    if let Some(deadline) = deadline {
+                        // A timeout is counted from where it is read.
+                        set_timeout(request.headers_mut(), deadline.saturating_duration_since(Instant::now()));
+                    }
+                }
+            }
+            table = self.served.table();
+        }
+    }
+
+    /// Who answers by this table, or why nobody does.
+    fn choose(&self, table: &Arc<Table>, request: &Request<Body>) -> Result<Chosen, Box<Status>> {
+        let path = request.uri().path();
+        let service = service_of(path);
         let meant = Addressee::read(request.headers())
             .map_err(|source| Box::new(Status::invalid_argument(source.to_string())))?;
         self.check_identity(table, &meant).map_err(boxed)?;
@@ -77,17 +112,24 @@ impl Dispatch {
             return Err(Box::new(self.unknown_service(table, service)));
         };
         self.check_state(role, member).map_err(boxed)?;
-        match &member.serving {
-            Some(serving) if serving.services.iter().any(|known| known == service) => {
-                // Counted before the state is looked at for the last time: whoever ends the component changes its state
-                // first and waits for the calls then, so that each call is either waited for or refused.
-                let entry = serving.generation.enter();
-                self.check_state(role, member).map_err(boxed)?;
-                let (generation, cut) = (serving.generation.clone(), serving.cut.clone());
-                Ok(Admitted { role: role.clone(), generation, cut, entry })
-            }
-            _ => Err(Box::new(self.unknown_service(table, service))),
+        let serving = match &member.serving {
+            Some(serving) if serving.services.iter().any(|known| known == service) => serving,
+            _ => return Err(Box::new(self.unknown_service(table, service))),
+        };
+        // Counted before state, hold and table are looked at for the last time: whoever ends or swaps the component changes
+        // these first and waits for the calls then, so that each call is either waited for or sent elsewhere.
+        let is_gated = serving.gated.contains(path);
+        let entry = serving.generation.enter(is_gated);
+        if is_gated && member.hold.is_up() {
+            return Ok(Chosen::Held { role: role.clone(), hold: member.hold.clone() });
         }
+        if !Arc::ptr_eq(table, &self.served.table()) {
+            return Ok(Chosen::Again);
+        }
+        self.check_state(role, member).map_err(boxed)?;
+        entry.serve();
+        let (generation, cut) = (serving.generation.clone(), serving.cut.clone());
+        Ok(Chosen::Admitted(Box::new(Admitted { role: role.clone(), generation, cut, entry })))
     }
 
     fn refuse(&self, reason: Reason, role: &Role, message: String) -> Refusal {
@@ -183,6 +225,16 @@ impl Dispatch {
     }
 }
 
+/// What becomes of a call.
+enum Chosen {
+    /// It goes on to its component.
+    Admitted(Box<Admitted>),
+    /// The table has changed meanwhile.
+    Again,
+    /// Its method is gated, and the component is being swapped.
+    Held { role: Role, hold: Hold },
+}
+
 fn boxed(refusal: Refusal) -> Box<Status> {
     Box::new(refusal.into_status())
 }
@@ -223,7 +275,7 @@ mod tests {
     fn refusal(lifecycle: &Lifecycle, certain: bool) -> Option<Refusal> {
         let own = Own { cluster: "c".to_owned(), server_id: ServerId(7), boot_id: String::new() };
         let (status, certain) = (lifecycle.watch(), Arc::new(move || certain));
-        let member = Member { status, serving: None, certain, measured: Arc::default() };
+        let member = Member { status, serving: None, certain, hold: Hold::default(), measured: Arc::default() };
         let role = Role::new("alpha").expect("a role");
         Dispatch::new(Arc::new(own), Served::new([])).check_state(&role, &member).err()
     }

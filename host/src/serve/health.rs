@@ -1,6 +1,8 @@
 //! `grpc.health.v1`: each service is SERVING while its component is Healthy and not fenced, or Stopping and not yet
 //! draining.
 
+use std::collections::BTreeSet;
+
 use plugin_api::identity::Role;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -32,21 +34,33 @@ struct One {
 }
 
 impl One {
-    async fn follow(self, mut status: watch::Receiver<Status>) {
+    async fn follow(mut self, mut status: watch::Receiver<Status>) {
+        let mut told = BTreeSet::new();
         loop {
             let serving = is_serving(&status.borrow_and_update());
-            let table = self.served.table();
-            let own = table.services.iter().filter(|(_, role)| **role == self.role);
-            for (service, _) in own {
+            // Not the table itself: that would hold the generation that serves.
+            let (own, all) = self.seen();
+            // Another generation may serve less.
+            for service in told.difference(&own) {
+                self.reporter.clear_service_status(service).await;
+            }
+            for service in &own {
                 self.reporter.set_service_status(service, serving_status(serving)).await;
             }
+            told = own;
             // The empty name is the host as a whole.
-            let all = table.members.values().all(|member| is_serving(&member.status.borrow()));
             self.reporter.set_service_status("", serving_status(all)).await;
             if status.changed().await.is_err() {
                 return;
             }
         }
+    }
+
+    /// The component's services, and do all components of the host serve?
+    fn seen(&self) -> (BTreeSet<String>, bool) {
+        let table = self.served.table();
+        let own = table.services.iter().filter(|(_, role)| **role == self.role).map(|(service, _)| service.clone());
+        (own.collect(), table.members.values().all(|member| is_serving(&member.status.borrow())))
     }
 }
 

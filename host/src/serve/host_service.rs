@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use plugin_api::identity::Role;
 use plugin_api::state::StateCode;
 use tonic::{Request, Response, Status};
 
@@ -33,9 +34,10 @@ impl HostService {
     /// Waits until the role, or each role, serves or will not: it is on its way out, or has come to stand by. One that has
     /// stood by from the beginning is waited for until it is active.
     async fn serves(&self, role: &str) {
-        let table = self.served.table();
-        let waited_for = table.members.iter().filter(|(each, _)| role.is_empty() || each.as_str() == role);
-        for (_, member) in waited_for {
+        let roles: Vec<Role> = self.served.table().members.keys().cloned().collect();
+        for waited_for in roles.iter().filter(|each| role.is_empty() || each.as_str() == role) {
+            // Looked up anew each time: a table that is kept would hold the generation that served then.
+            let member = || self.served.table().members.get(waited_for).cloned();
             settled(member).await;
         }
     }
@@ -44,11 +46,11 @@ impl HostService {
 /// How long a session that is not held for certain may be so before its component's fence shows it, or it is held again.
 const UNCERTAIN: Duration = Duration::from_millis(50);
 
-async fn settled(member: &Member) {
-    let mut status = member.status.clone();
+async fn settled(member: impl Fn() -> Option<Member>) {
+    let Some(mut status) = member().map(|member| member.status) else { return };
     let stood_by = status.borrow().state.code() == StateCode::StandBy;
     loop {
-        let certain = (member.certain)();
+        let certain = member().is_none_or(|member| (member.certain)());
         let (code, fenced) = {
             let status = status.borrow_and_update();
             (status.state.code(), status.fenced.is_some())
@@ -168,17 +170,22 @@ fn badness(code: &StateCode) -> u8 {
 mod tests {
     use super::*;
     use crate::lifecycle::Lifecycle;
+    use crate::serve::Hold;
 
     /// Is the answer to who waits for it held?
+    fn member(lifecycle: &Lifecycle) -> Member {
+        let (certain, hold) = (Arc::new(|| true), Hold::default());
+        Member { status: lifecycle.watch(), serving: None, certain, hold, measured: Arc::default() }
+    }
+
     async fn is_held(member: &Member) -> bool {
-        tokio::time::timeout(Duration::from_millis(20), settled(member)).await.is_err()
+        tokio::time::timeout(Duration::from_millis(20), settled(|| Some(member.clone()))).await.is_err()
     }
 
     #[tokio::test]
     async fn who_starts_or_has_failed_is_waited_for() {
         let lifecycle = Lifecycle::new(1);
-        let status = lifecycle.watch();
-        let member = Member { status, serving: None, certain: Arc::new(|| true), measured: Arc::default() };
+        let member = member(&lifecycle);
         assert!(is_held(&member).await, "it initializes");
         lifecycle.transition(State::Abnormal { cause: "as asked".to_owned(), next_try: None }).expect("allowed");
         assert!(is_held(&member).await, "it may be tried again");
@@ -187,8 +194,7 @@ mod tests {
     #[tokio::test]
     async fn who_stands_by_from_the_beginning_is_waited_for() {
         let lifecycle = Lifecycle::new(1);
-        let status = lifecycle.watch();
-        let member = Member { status, serving: None, certain: Arc::new(|| true), measured: Arc::default() };
+        let member = member(&lifecycle);
         lifecycle.transition(State::StandBy { holder: "server 3".to_owned() }).expect("allowed");
         assert!(is_held(&member).await, "until it is active");
         lifecycle.transition(State::Healthy).expect("allowed");

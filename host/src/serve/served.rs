@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 
 use super::cut::Cut;
+use super::hold::{Gated, Hold};
 use crate::lifecycle::Status;
 use crate::metrics::{ByRole, OfRole};
 use crate::plugin::Generation;
@@ -44,6 +45,8 @@ pub struct Member {
     pub serving: Option<Serving>,
     /// Asked for each call.
     pub certain: Certain,
+    /// Holds its gated methods while it is swapped.
+    pub hold: Hold,
     /// What is counted of its calls.
     pub measured: Arc<OfRole>,
 }
@@ -57,6 +60,8 @@ pub struct Serving {
     pub services: Vec<String>,
     /// Encoded `FileDescriptorSet`s of their messages.
     pub descriptor_sets: Arc<Vec<Vec<u8>>>,
+    /// The methods that are held while it hands over its state.
+    pub gated: Gated,
     /// Cuts what still runs.
     pub cut: Cut,
 }
@@ -80,7 +85,7 @@ impl Served {
         let all = ByRole::default();
         let member = |(role, status)| {
             let measured = all.of(&role);
-            (role, Member { status, serving: None, certain: Arc::new(|| true), measured })
+            (role, Member { status, serving: None, certain: Arc::new(|| true), hold: Hold::default(), measured })
         };
         let members = members.into_iter().map(member).collect();
         let mut table = Table { members, ..Table::default() };
@@ -107,12 +112,7 @@ impl Served {
     pub fn begin(&self, role: &Role, serving: Serving, certain: Certain) -> Result<(), SameService> {
         let _changing = self.change.lock().unwrap_or_else(PoisonError::into_inner);
         let mut table = Table::clone(&self.table());
-        table.services.retain(|_, other| other != role);
-        for service in &serving.services {
-            if let Some(one) = table.services.insert(service.clone(), role.clone()) {
-                return Err(SameService { one, other: role.clone(), service: service.clone() });
-            }
-        }
+        table.route(role, &serving.services)?;
         if let Some(member) = table.members.get_mut(role) {
             member.serving = Some(serving);
             member.certain = certain;
@@ -120,6 +120,20 @@ impl Served {
         table.reflection = reflection(&table);
         self.table.store(Arc::new(table));
         Ok(())
+    }
+
+    /// Could a component of this role serve these, in place of those that it serves now?
+    ///
+    /// # Errors
+    ///
+    /// [`SameService`].
+    pub fn check(&self, role: &Role, services: &[String]) -> Result<(), SameService> {
+        Table::clone(&self.table()).route(role, services)
+    }
+
+    /// Holds a component's gated methods; `None` for a role that this host has not.
+    pub fn hold(&self, role: &Role) -> Option<Hold> {
+        self.table().members.get(role).map(|member| member.hold.clone())
     }
 
     /// A component is gone: its services stay known, so that a call of them is told how it stands.
@@ -130,6 +144,19 @@ impl Served {
             member.serving = None;
         }
         self.table.store(Arc::new(table));
+    }
+}
+
+impl Table {
+    /// The services of a role are these, and no others.
+    fn route(&mut self, role: &Role, services: &[String]) -> Result<(), SameService> {
+        self.services.retain(|_, other| other != role);
+        for service in services {
+            if let Some(one) = self.services.insert(service.clone(), role.clone()) {
+                return Err(SameService { one, other: role.clone(), service: service.clone() });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@ use plugin_api::identity::{Role, ServerId};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Keys, Record};
+use crate::session::version::Version;
 
 /// Section `[session]`: how the host's own sessions are kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +74,7 @@ pub struct SessionSettings {
     /// What this host's listener is bound to. A key of the same address and machine is taken over only if its port is ours.
     pub bound: SocketAddr,
     /// The component's version.
-    pub version: String,
+    pub version: Version,
     /// Free labels.
     pub labels: BTreeMap<String, String>,
     /// The machine's name.
@@ -109,7 +110,7 @@ impl SessionSettings {
             address: self.address.clone(),
             exclusive: self.kind == Kind::Coordinator,
             stopping,
-            version: self.version.clone(),
+            version: self.version.get(),
             lease_id,
             host_name: self.host_name.clone(),
             server_labels: self.labels.clone().into(),

@@ -66,7 +66,7 @@ impl SessionView {
             role: settings.role.clone(),
             server_id: settings.server_id,
             address: settings.address.clone(),
-            version: settings.version.clone(),
+            version: settings.version.get(),
             host_name: settings.host_name.clone(),
             stopping,
             state: status.as_str(),

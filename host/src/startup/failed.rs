@@ -67,6 +67,11 @@ impl StepFailed {
         matches!(self.source, StepError::Deleted)
     }
 
+    /// What it serves, another component of this host serves too.
+    pub fn same_service(source: SameService) -> Self {
+        Self { step: FailedStep::Later, source: source.into() }
+    }
+
     /// A failure after the last step, in this method.
     pub fn later(method: &'static str, source: LifeError) -> Self {
         Self { step: FailedStep::Later, source: StepError::Life { method, source } }

@@ -6,6 +6,8 @@ use super::Parts;
 use crate::connections::DependencyView;
 use crate::discovery::FollowView;
 use crate::metrics::{ByRole, Family, Labels, Series};
+use crate::plugin::retired_bytes;
+use crate::plugin::swap::Outcome;
 use crate::supervise::Member;
 
 /// The states that a session's metric names; see `session`.
@@ -15,6 +17,7 @@ const SESSION_STATES: [&str; 7] = ["registering", "held_by_other", "stand_by", "
 pub(super) fn own(members: &[std::sync::Arc<Member>], readers: usize) -> Vec<Family> {
     let build = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("build", crate::BUILD_ID.to_owned())];
     let (mut states, mut fenced, mut restarts, mut sessions) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut generations, mut swaps) = (Vec::new(), Vec::new());
     for member in members {
         let (role, status) = (member.role.to_string(), member.lifecycle.status());
         let is =
@@ -23,6 +26,12 @@ pub(super) fn own(members: &[std::sync::Arc<Member>], readers: usize) -> Vec<Fam
         states.extend(StateCode::ALL.iter().map(|state| is(&state.to_string(), &code)));
         fenced.push((of(&role), flag(status.fenced.is_some())));
         restarts.push((of(&role), u64::from(status.restarts)));
+        generations.push((of(&role), status.generation as f64));
+        let ended = |outcome: Outcome| {
+            let labels = vec![("role", role.clone()), ("outcome", outcome.as_str().to_owned())];
+            (labels, member.swaps.told.ended(outcome))
+        };
+        swaps.extend(Outcome::ALL.map(ended));
         if let Some(session) = member.shown().session.upgrade() {
             let now = session.view().state;
             sessions.extend(SESSION_STATES.iter().map(|state| is(state, now)));
@@ -42,6 +51,13 @@ pub(super) fn own(members: &[std::sync::Arc<Member>], readers: usize) -> Vec<Fam
             "How often the component was started again after a failure",
             restarts,
         ),
+        gauge("componenthost_component_generation", "Which loaded copy of the component's plugins serves", generations),
+        gauge(
+            "componenthost_retired_bytes",
+            "Mapped of libraries whose generations have ended",
+            vec![(Vec::new(), retired_bytes() as f64)],
+        ),
+        counter("componenthost_swaps", "How swaps of the component have ended", swaps),
         gauge("componenthost_session_state", "1 for the state of the component's own session in etcd", sessions),
     ]
 }

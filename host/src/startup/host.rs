@@ -13,9 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::changed;
+use super::control::HostControl;
 use super::ids;
 use super::news;
-use super::not_yet::NotYet;
 use super::prepare::{self, Refused};
 use super::view::HostView;
 use super::{Address, Parts};
@@ -129,7 +129,7 @@ impl Host {
     ) -> Result<Self, StartupError> {
         let directories = config.host.directories();
         // A plugin that hangs in its constructors takes until plugins.first_look_timeout.
-        let opened = or_stopped(stop, prepare::open_all(&config, &directories.state, linked)).await??;
+        let opened = or_stopped(stop, prepare::open_all(&config, linked)).await??;
         let (security, reload) = Security::of(&config.tls).map_err(StartupError::Tls)?;
         let listener = serve::Bound::new(config.server.listen)?;
         let bound = listener.address();
@@ -180,7 +180,7 @@ impl Host {
             workers: workers.clone(),
         });
         view.complete(parts.clone());
-        let control: Arc<dyn Control> = Arc::new(NotYet);
+        let control: Arc<dyn Control> = Arc::new(HostControl::new(&opened, parts.clone()));
         admin.news = Some(news::begin(view.feed(), &opened, &parts));
         match Socket::bind(&directories.run, server_id) {
             Ok(socket) => admin.add_socket(socket, view, control.clone()),
@@ -208,7 +208,7 @@ impl Host {
     /// what is returned is dropped.
     pub fn follow_files(&self, hangups: watch::Receiver<u64>, watch: bool) -> AbortOnDropHandle<()> {
         let members: Vec<_> = self.members.iter().map(|running| running.member.clone()).collect();
-        let origin = |member: &Arc<Member>| Some((member.role.clone(), member.library.origin()?.clone()));
+        let origin = |member: &Arc<Member>| Some((member.role.clone(), member.library().origin()?.clone()));
         let origins = Arc::new(move || members.iter().filter_map(origin).collect());
         AbortOnDropHandle::new(tokio::spawn(changed::follow(self.control.clone(), origins, hangups, watch)))
     }

@@ -23,6 +23,7 @@ use crate::discovery::{Discovery, FollowView};
 use crate::lifecycle::{State, Status};
 use crate::session::{SessionGuard, SessionStatus};
 use crate::supervise::Member;
+use crate::supervise::swap::SwapEvent;
 
 /// How often tables are looked at: that one is stale is said by a clock, not by a change.
 const LOOK: Duration = Duration::from_secs(1);
@@ -35,6 +36,7 @@ pub(super) fn begin(feed: &Feed, members: &[Arc<Member>], parts: &Parts) -> Abor
     for member in members {
         tasks.spawn(component(feed.clone(), member.role.clone(), member.lifecycle.watch()));
         tasks.spawn(sessions(feed.clone(), Arc::clone(member)));
+        tasks.spawn(swaps(feed.clone(), member.role.clone(), member.swaps.told.listen()));
     }
     AbortOnDropHandle::new(tokio::spawn(async move {
         while let Some(ended) = tasks.join_next().await {
@@ -54,6 +56,21 @@ async fn peers(feed: Feed, mut news: Receiver<Arc<PastEvent>>) {
         match news.recv().await {
             Ok(event) => feed.tell("peer", &*event),
             Err(RecvError::Lagged(count)) => feed.tell("missed", &json!({ "at": now(), "of": "peer", "count": count })),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn swaps(feed: Feed, role: Role, mut events: Receiver<SwapEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(event) => {
+                let mut event = json!(event);
+                event["at"] = now().into();
+                event["role"] = role.as_str().into();
+                feed.tell("swap", &event);
+            }
+            Err(RecvError::Lagged(count)) => feed.tell("missed", &json!({ "at": now(), "of": "swap", "count": count })),
             Err(RecvError::Closed) => return,
         }
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytesize::ByteSize;
 use plugin_api::identity::Role;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -12,8 +13,11 @@ use crate::connections::ConnectionManager;
 use crate::discovery::Discovery;
 use crate::etcd::Etcd;
 use crate::metadata::MetadataStore;
+use crate::plugin::{GenerationSettings, Library, retired_bytes};
 use crate::serve::{Own, Served};
 use crate::session::StateFile;
+use crate::supervise::Life;
+use crate::supervise::swap::SwapError;
 
 /// The parts of a host that its components are started with.
 pub struct Parts {
@@ -53,9 +57,35 @@ impl Parts {
         });
     }
 
-    /// The metadata of a role, not to be written yet.
-    pub(super) fn metadata_of(&self, role: &Role) -> MetadataStore {
-        MetadataStore::new(self.etcd.clone(), role.clone(), self.config.discovery.patience())
+    /// May this library be replaced by another one: is there room for one more that nobody uses?
+    ///
+    /// # Errors
+    ///
+    /// [`SwapError::RetiredMemory`].
+    pub(crate) fn check_retired(&self, replaced: &Library) -> Result<(), SwapError> {
+        let (retired, limit) = (retired_bytes() + replaced.mapped_bytes(), self.config.plugins.retired_memory_limit);
+        if retired > limit.as_u64() {
+            return Err(SwapError::RetiredMemory { retired: ByteSize(retired), limit });
+        }
+        if retired > limit.as_u64() / 2 {
+            let retired = ByteSize(retired);
+            tracing::warn!(%retired, %limit, "libraries that nobody uses any more take more than half of what they may \
+                (plugins.retired_memory_limit): restart the host before it is all");
+        }
+        Ok(())
+    }
+
+    /// What a generation of this role is given. Its metadata is its life's own: it may not be written yet, also where its
+    /// session is held all the while.
+    pub(crate) fn generation_settings(&self, role: &Role, life: &mut Life) -> GenerationSettings {
+        let metadata = MetadataStore::new(self.etcd.clone(), role.clone(), self.config.discovery.patience());
+        GenerationSettings {
+            role: role.clone(),
+            log_level: self.log_level,
+            connections: self.connections.clone(),
+            metadata: life.metadata.insert(metadata).clone(),
+            runtime: self.workers.clone(),
+        }
     }
 }
 

@@ -16,9 +16,6 @@ use crate::lifecycle::Lifecycle;
 use crate::plugin::{Library, OpenError};
 use crate::supervise::Member;
 
-/// The folder of a host's private copies of plugins, below its state directory.
-const COPIES: &str = "plugins";
-
 /// The number of the first loaded copy in a host process.
 const FIRST_GENERATION: u64 = 1;
 
@@ -55,8 +52,8 @@ pub enum Why {
 /// # Cancel safety
 ///
 /// What was opened stays open, unused.
-pub async fn open_all(config: &Config, state_dir: &Path, linked: &[Plugin]) -> Result<Vec<Arc<Member>>, Refused> {
-    let copies = state_dir.join(COPIES);
+pub async fn open_all(config: &Config, linked: &[Plugin]) -> Result<Vec<Arc<Member>>, Refused> {
+    let copies = config.copies();
     // At the same time: each may take its while, in a process that looks at it first.
     let opened = config
         .component
@@ -84,7 +81,7 @@ async fn open(
 ) -> Result<Library, Why> {
     let name = component.plugin(role);
     let library = match linked.iter().find(|plugin| plugin.package == name) {
-        Some(plugin) => Library::linked(plugin).map_err(Why::Plugin)?,
+        Some(plugin) => Library::linked(plugin, FIRST_GENERATION).map_err(Why::Plugin)?,
         None => {
             let allowed = component.allowed(role);
             Library::open(name, &config.plugins, &allowed, copies, FIRST_GENERATION).await.map_err(Why::Plugin)?
@@ -122,7 +119,7 @@ impl Refused {
 ///
 /// What was opened stays open, unused.
 pub async fn check_all(config: &Config, linked: &[Plugin]) -> Vec<(Role, Verdict)> {
-    let copies = config.host.directories().state.join(COPIES);
+    let copies = config.copies();
     let mut verdicts = Vec::new();
     for (role, component) in &config.component {
         let opened = open(config, role, component, &copies, linked).await;

@@ -30,8 +30,14 @@ pub(super) async fn session(
     let session = alive
         .session
         .get_or_insert_with(|| Arc::new(Session::open(parts.etcd.clone(), settings, parts.state_file.clone())));
+    // One that a life before has left says that one's.
+    session.tell_version(version(generation));
     member.show_session(session);
     session.clone()
+}
+
+fn version(generation: &Generation) -> String {
+    generation.descriptor().version.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 /// What was registered, for people.
@@ -52,13 +58,14 @@ pub(super) fn describe(session: &Session, standing: &Standing) -> String {
 
 fn settings(member: &Member, parts: &Parts, generation: &Generation) -> SessionSettings {
     let descriptor = generation.descriptor();
+    let version = version(generation);
     SessionSettings {
         role: member.role.clone(),
         server_id: parts.own.server_id,
         kind: descriptor.kind,
         address: parts.address.advertised.clone(),
         bound: parts.address.bound,
-        version: descriptor.version.as_ref().map(ToString::to_string).unwrap_or_default(),
+        version: version.into(),
         labels: parts.config.host.labels.clone(),
         host_name: parts.address.host_name.clone(),
         ttl: parts.config.session.ttl,

@@ -46,7 +46,9 @@ impl HostView {
         let shown = member.shown();
         let parts = self.parts.get();
         let missing = parts.map(|parts| parts.connections.missing(&member.role)).unwrap_or_default();
-        let origin = member.library.origin();
+        let library = member.library();
+        let origin = library.origin();
+        let swaps = member.swaps.history();
         let session = shown.session.upgrade().map(|session| session.view());
         ComponentView {
             role: member.role.clone(),
@@ -88,6 +90,9 @@ impl HostView {
                 sha256: origin.sha256.to_string(),
             }),
             steps: status.steps.into_iter().map(step_view).collect(),
+            generations: member.generations.view().into_iter().map(|generation| json!(generation)).collect(),
+            swap: swaps.last().cloned(),
+            swaps,
         }
     }
 }

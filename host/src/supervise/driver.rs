@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use plugin_api::border::v1::component::LifeError;
 use plugin_api::component::{Deactivation, Resume};
+use plugin_api::error::chain;
 use plugin_api::identity::Role;
 use plugin_api::peers::Registration;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::commands::Command;
+use super::swap::probation;
 use super::tenure::{Action, Rules, Seen, Tenure};
-use super::{Alive, Ended, Member, notices, within};
+use super::{Alive, Ended, Member, alive, notices, within};
 use crate::lifecycle::{Forbidden, State, Step, StepReport};
 use crate::plugin::Generation;
 use crate::session::{BootTime, Holder, Session, SessionGuard, SessionStatus};
@@ -45,7 +48,8 @@ impl Followed {
         Self { status: session.status(), guard: session.guard(), session }
     }
 
-    fn seen(&mut self) -> Seen {
+    /// How it is seen now.
+    pub(super) fn seen(&mut self) -> Seen {
         let status = self.status.borrow_and_update();
         let who = |holder: &Holder| Holder { lease_left: None, ..holder.clone() }.to_string();
         match &*status {
@@ -60,8 +64,13 @@ impl Followed {
         }
     }
 
+    /// For the permit of whoever works under it.
+    pub(super) fn guard(&self) -> SessionGuard {
+        self.session.guard()
+    }
+
     /// Returns when something else may be seen, the deadline's end among it.
-    async fn changed(&mut self) {
+    pub(super) async fn changed(&mut self) {
         tokio::select! {
             changed = self.status.changed() => if changed.is_err() {
                 // The keeper has gone, with the host.
@@ -73,12 +82,12 @@ impl Followed {
 }
 
 /// A component with all that its tenure needs.
-struct Held<'a> {
-    member: &'a Member,
-    parts: &'a Parts,
-    alive: &'a mut Alive,
-    generation: Generation,
-    followed: Followed,
+pub(super) struct Held<'a> {
+    pub(super) member: &'a Member,
+    pub(super) parts: &'a Parts,
+    pub(super) alive: &'a mut Alive,
+    pub(super) generation: Generation,
+    pub(super) followed: Followed,
 }
 
 /// Step 4: until the component is activated, or stands by. It takes as long as another has the key and the component is not to
@@ -129,7 +138,7 @@ pub async fn first(
 ///
 /// Not to be cancelled but by `stop`: a `deactivate` would be dropped.
 pub async fn keep(member: &Member, parts: &Parts, alive: &mut Alive, stop: &CancellationToken) -> Ended {
-    let (Some(session), Some(generation)) = (alive.session.clone(), alive.generation.clone()) else {
+    let (Some(session), Some(generation)) = (alive.session.clone(), alive.life.generation.clone()) else {
         // Both were made in the start; there is no other way here.
         return Ended::Stopped;
     };
@@ -150,8 +159,16 @@ impl Held<'_> {
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => return Ended::Stopped,
-                        failure = self.alive.failures.next() => return Ended::Failed(StepFailed::later("in its background", failure)),
+                        failure = self.alive.life.failures.next() => Err(StepFailed::later("in its background", failure)),
                         () = self.followed.changed() => Ok(()),
+                        over = probation::over(&mut self.alive.probation) => {
+                            probation::commit(self.member, self.parts, self.alive, &over);
+                            Ok(())
+                        }
+                        command = alive::asked(&mut self.alive.commands) => match self.obey(command, stop).await {
+                            Ok(()) => Ok(()),
+                            Err(ended) => return ended,
+                        },
                     }
                 }
                 Action::Activate { resume, registration } => {
@@ -196,9 +213,26 @@ impl Held<'_> {
                 Action::Replaced { holder } => return Ended::Replaced { holder },
                 Action::Deleted => return Ended::Deleted,
             };
-            if let Err(failed) = done {
-                return Ended::Failed(failed);
+            match done {
+                Ok(()) => {}
+                Err(failed) if self.alive.probation.is_some() => {
+                    if let Err(ended) = self.roll_back(chain(&failed)).await {
+                        return ended;
+                    }
+                }
+                Err(failed) => return Ended::Failed(failed),
             }
+        }
+    }
+
+    async fn obey(&mut self, command: Command, stop: &CancellationToken) -> Result<(), Ended> {
+        match command {
+            Command::Swap(slot) => match slot.take() {
+                Some(candidate) => self.swap(*candidate, stop).await,
+                // Whoever asked has waited too long.
+                None => Ok(()),
+            },
+            Command::Restart(answer) => Err(Ended::Restarted(answer)),
         }
     }
 
@@ -207,18 +241,19 @@ impl Held<'_> {
     }
 
     fn permit(&self, registration: Registration) {
-        if let Some(metadata) = &self.alive.metadata {
+        if let Some(metadata) = &self.alive.life.metadata {
             metadata.permit().give(self.followed.session.guard(), registration);
         }
     }
 
-    async fn activate(&mut self, resume: Resume, registration: Registration) -> Result<(), LifeError> {
+    pub(super) async fn activate(&mut self, resume: Resume, registration: Registration) -> Result<(), LifeError> {
         tracing::info!(role = %self.role(), ?resume, create_revision = registration.create_revision, "activating");
         self.permit(registration);
         let component = self.generation.component();
         within(self.member.config.activate_timeout, "activate", component.activate(resume)).await?;
-        if self.alive.notices.is_none() {
-            self.alive.notices = Some(notices::tell(self.member, self.parts, &self.generation, self.alive));
+        let life = &mut self.alive.life;
+        if life.notices.is_none() {
+            life.notices = Some(notices::tell(self.member, self.parts, &self.generation, &life.failures));
         }
         Ok(())
     }
@@ -228,10 +263,10 @@ impl Held<'_> {
         let component = self.generation.component();
         let limit = self.member.config.deactivate_timeout;
         let done = within(limit, "deactivate", component.deactivate(reason)).await;
-        self.alive.withdraw_permit();
+        self.alive.life.withdraw_permit();
         if reason == Deactivation::Replaced {
             // As in `stand_by`.
-            self.alive.end_notices(limit).await;
+            self.alive.life.end_notices(limit).await;
         }
         done
     }
@@ -244,7 +279,7 @@ impl Held<'_> {
         let detail = format!("standing by for {holder}");
         self.arrive(State::StandBy { holder }, detail)?;
         // When it is active again it is told of its peers anew.
-        self.alive.end_notices(self.member.config.deactivate_timeout).await;
+        self.alive.life.end_notices(self.member.config.deactivate_timeout).await;
         Ok(())
     }
 

@@ -1,11 +1,15 @@
 //! One component of a host: what it is made of, and what others are shown of it.
 
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use plugin_api::descriptor::Descriptor;
 use plugin_api::identity::Role;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::commands::{Command, Commands};
+use super::generations::Generations;
+use super::swap::Swaps;
 use crate::config::ComponentConfig;
 use crate::lifecycle::Lifecycle;
 use crate::plugin::Library;
@@ -17,8 +21,18 @@ pub struct Member {
     pub role: Role,
     /// Its section of the configuration.
     pub config: ComponentConfig,
-    /// Its code.
-    pub library: Library,
+    /// The code of its next life; a swap exchanges it.
+    library: Mutex<Arc<Library>>,
+    /// The number of the next loaded copy.
+    next_generation: AtomicU64,
+    /// What was made of it so far.
+    pub generations: Generations,
+    /// Its swaps.
+    pub swaps: Swaps,
+    /// The way to its owner.
+    commands: mpsc::UnboundedSender<Command>,
+    /// The owner's end of that, until it takes it.
+    asked: Mutex<Option<Commands>>,
     /// Its state.
     pub lifecycle: Lifecycle,
     /// What others are shown of it.
@@ -37,7 +51,49 @@ pub struct Shown {
 impl Member {
     /// A component that has not been started yet.
     pub fn new(role: Role, config: ComponentConfig, library: Library, lifecycle: Lifecycle) -> Self {
-        Self { role, config, library, lifecycle, shown: watch::Sender::default() }
+        let (commands, asked) = mpsc::unbounded_channel();
+        Self {
+            role,
+            config,
+            next_generation: AtomicU64::new(library.generation() + 1),
+            library: Mutex::new(Arc::new(library)),
+            lifecycle,
+            generations: Generations::default(),
+            swaps: Swaps::default(),
+            commands,
+            asked: Mutex::new(Some(asked)),
+            shown: watch::Sender::default(),
+        }
+    }
+
+    /// The code of its next life.
+    pub fn library(&self) -> Arc<Library> {
+        self.lock_library().clone()
+    }
+
+    /// Its next life has this code.
+    pub fn exchange_library(&self, library: Arc<Library>) {
+        *self.lock_library() = library;
+    }
+
+    fn lock_library(&self) -> std::sync::MutexGuard<'_, Arc<Library>> {
+        // Nothing of others runs while it is locked.
+        self.library.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of another loaded copy. None is given twice.
+    pub fn next_generation(&self) -> u64 {
+        self.next_generation.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Asks its owner; false where that has gone.
+    pub fn ask(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+
+    /// What its owner is asked; for the owner, once.
+    pub(super) fn commands(&self) -> Option<Commands> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// What others are shown of it.

@@ -15,7 +15,7 @@ use plugin_api::peers::PeerEvent;
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Alive, Member};
+use super::{Failures, Member};
 use crate::connections::{ConnectionManager, PeerEvents};
 use crate::plugin::Generation;
 use crate::startup::Parts;
@@ -27,7 +27,7 @@ const SLOW: Duration = Duration::from_millis(250);
 const SAID_EVERY: Duration = Duration::from_secs(5);
 
 /// It ends with what is returned.
-pub fn tell(member: &Member, parts: &Parts, generation: &Generation, alive: &Alive) -> AbortOnDropHandle<()> {
+pub fn tell(member: &Member, parts: &Parts, generation: &Generation, failures: &Failures) -> AbortOnDropHandle<()> {
     let roles = generation.descriptor().dependencies.iter().map(|dependency| dependency.role.clone());
     let notices = Notices::begin(parts.connections.clone(), member.role.clone(), roles);
     let listener = Listener {
@@ -36,7 +36,7 @@ pub fn tell(member: &Member, parts: &Parts, generation: &Generation, alive: &Ali
         limit: member.config.on_peer_timeout,
         control: parts.control.clone(),
     };
-    let failures = alive.failures.sender();
+    let failures = failures.sender();
     AbortOnDropHandle::new(tokio::spawn(async move {
         if let Err(error) = listener.listen(notices).await {
             tracing::warn!(role = %listener.role, %error, "on_peer failed");

@@ -118,6 +118,35 @@ impl Tenure {
         matches!(self.told, Told::Activated(_))
     }
 
+    /// The registration that it is active under.
+    pub fn active_under(&self) -> Option<Registration> {
+        match self.told {
+            Told::Activated(under) => Some(under),
+            Told::Nothing | Told::Deactivated(..) => None,
+        }
+    }
+
+    /// A swap takes the work from the generation that has it; nothing is done where none has.
+    pub fn swap_out(&mut self) -> Option<Registration> {
+        let under = self.active_under()?;
+        self.told = Told::Deactivated(Deactivation::SwappedOut, under);
+        Some(under)
+    }
+
+    /// A generation was given the work, under the registration that another had it under.
+    pub fn swap_in(&mut self, under: Registration) {
+        self.told = Told::Activated(under);
+    }
+
+    /// The generation that has the place now knows nothing of what the one before did: when it is activated it takes over.
+    pub fn forget(&mut self) {
+        match self.told {
+            Told::Nothing => self.after_another = true,
+            Told::Deactivated(_, under) => self.told = Told::Deactivated(Deactivation::SwappedOut, under),
+            Told::Activated(_) => {}
+        }
+    }
+
     /// The component's life ends: true where it has to be told `deactivate`, once.
     pub fn end(&mut self) -> bool {
         let activated = self.is_activated();

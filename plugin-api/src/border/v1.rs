@@ -58,6 +58,7 @@ pub struct ComponentTableV1 {
     restore: unsafe extern "C" fn(*const (), SnapshotV1) -> FfiFuture<FfiReply>,
     call: unsafe extern "C" fn(*const (), FfiRequest) -> FfiFuture<FfiResponse>,
     set_log_level: unsafe extern "C" fn(*const (), level: u8),
+    /// The library's count: the data is not looked at, and may be null.
     lent_buffers: unsafe extern "C" fn(*const ()) -> usize,
     drop: unsafe extern "C" fn(*const ()),
 }

@@ -7,6 +7,7 @@
 //! * [`files`]: files of vectors, and the folders that they may be read from;
 //! * [`name`]: what can be the name of a collection;
 //! * [`records`]: collections and segments as they are kept;
+//! * [`state`]: what one generation of a component hands to another, with its version;
 //! * [`store`]: the metadata of a component behind a trait, so that what is kept there can be tested without a host.
 //!
 //! It knows no component: what a collection or a placement means is said where it is kept.
@@ -16,6 +17,7 @@ pub mod files;
 pub mod name;
 pub mod order;
 pub mod records;
+pub mod state;
 pub mod store;
 
 /// RootCoord's service and messages.

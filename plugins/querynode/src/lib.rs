@@ -6,15 +6,18 @@
 //!    └────── Search ──► segments (choose) ──► searches (turns, threads) ──► scan ──► sieve, distance, nearest
 //! ```
 //!
-//! What a node holds is gone with its process: QueryCoord knows what it wants where, and loads it again.
+//! What a node holds is gone with its process: QueryCoord knows what it wants where, and loads it again. A swap hands it over
+//! as it is ([`handed`]): not a byte of it is copied or computed anew.
 
 mod catalogue;
 mod distance;
+mod handed;
 mod limit;
 mod load;
 mod loads;
 mod memory;
 mod nearest;
+mod norms;
 mod reading;
 mod scan;
 mod searches;
@@ -26,23 +29,29 @@ mod wanted;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use bytesize::ByteSize;
-use plugin_api::{BoxError, Component, Context, Dependency, Descriptor, Role, Services, async_trait};
+use plugin_api::{BoxError, Component, Context, Dependency, Descriptor, Resume, Role, Services, Snapshot, async_trait};
 use proto::querynode::v1::FILE_DESCRIPTOR_SET;
 use proto::querynode::v1::query_node_server::QueryNodeServer;
+use proto::state::Format;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::catalogue::RootCoord;
+use crate::handed::Handed;
+use crate::limit::MemoryLimit;
 use crate::segments::Segments;
 use crate::service::Service;
 
 /// Far more than a QueryCoord has under way, and few enough to notice one that has lost count.
 const WAITING_LOADS: NonZeroUsize = NonZeroUsize::new(64).expect("64 is not 0");
+
+/// Of [`handed::Handed`].
+const STATE: Format = Format { version: 1, readable_from: 1 };
 
 /// The keys of `[component.querynode.config]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -107,6 +116,8 @@ impl Default for QueryNodeConfig {
 pub struct QueryNode {
     config: QueryNodeConfig,
     segments: Arc<Segments>,
+    /// Found out by `restore` or `start`, whichever comes first.
+    memory: OnceLock<Arc<MemoryLimit>>,
 }
 
 impl QueryNode {
@@ -116,23 +127,48 @@ impl QueryNode {
     ///
     /// None now.
     pub fn new(config: QueryNodeConfig) -> Result<Self, BoxError> {
-        Ok(Self { config, segments: Arc::default() })
+        Ok(Self { config, segments: Arc::default(), memory: OnceLock::new() })
+    }
+
+    /// How much segments may take. An error where no `memory_limit` is configured, and the system does not tell how much
+    /// memory there is.
+    fn memory(&self) -> Result<&Arc<MemoryLimit>, BoxError> {
+        if let Some(known) = self.memory.get() {
+            return Ok(known);
+        }
+        let memory = MemoryLimit::new(self.config.memory_limit)?;
+        tracing::info!(memory_limit = %ByteSize(memory.limit()), configured = self.config.memory_limit.is_some(),
+            "so much memory may segments take");
+        Ok(self.memory.get_or_init(|| Arc::new(memory)))
     }
 }
 
 #[async_trait]
 impl Component for QueryNode {
+    /// The methods that change what is held are held themselves while a swap hands it over. Dismiss only ends the wait of a
+    /// node that is stopping, which is never swapped.
     fn descriptor(&self) -> Descriptor {
-        Descriptor::node("querynode").depends_on(Dependency::coordinator("rootcoord"))
+        Descriptor::node("querynode")
+            .depends_on(Dependency::coordinator("rootcoord"))
+            .gate("/componenthost.querynode.v1.QueryNode/LoadSegments")
+            .gate("/componenthost.querynode.v1.QueryNode/ReleaseSegments")
     }
 
     async fn start(&self, context: Context) -> Result<Services, BoxError> {
         let catalogue = RootCoord(context.client(&Role::new("rootcoord")?));
-        let service = Service::new(&self.config, Arc::clone(&self.segments), catalogue)?;
+        let memory = Arc::clone(self.memory()?);
+        let service = Service::new(&self.config, Arc::clone(&self.segments), memory, catalogue);
         let server = QueryNodeServer::new(service)
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(proto::MAX_MESSAGE_BYTES);
         Ok(Services::new().serve(server).describe(FILE_DESCRIPTOR_SET))
+    }
+
+    /// Whatever is resumed, a segment that is held is what it was: its memory cannot change. QueryCoord releases what is not
+    /// wanted, and has loaded what is missing.
+    async fn activate(&self, _: Resume) -> Result<(), BoxError> {
+        self.segments.go_on();
+        Ok(())
     }
 
     /// QueryCoord moves the segments to other nodes meanwhile, and says where it cannot.
@@ -144,6 +180,16 @@ impl Component for QueryNode {
     async fn stop(&self) {
         self.segments.stop();
         self.segments.clear();
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, BoxError> {
+        let (handed, files) = Handed::of(&self.segments.hand_over()?)?;
+        Ok(Snapshot { files, ..STATE.write(&handed)? })
+    }
+
+    async fn restore(&self, snapshot: Snapshot) -> Result<(), BoxError> {
+        let handed: Handed = STATE.read(&snapshot)?;
+        Ok(self.segments.take_over(handed.receive(snapshot.files)?, self.memory()?)?)
     }
 }
 
@@ -167,5 +213,17 @@ mod tests {
             assert!(limit(text).is_err(), "{text}");
         }
         assert_eq!(QueryNodeConfig::default().memory_limit, None);
+    }
+
+    #[test]
+    fn each_method_that_is_held_is_one_of_the_service() {
+        let gated = QueryNode::new(QueryNodeConfig::default()).unwrap().descriptor().gated;
+        let methods = gated.iter().map(|path| path.strip_prefix("/componenthost.querynode.v1.QueryNode/").unwrap());
+        for method in methods {
+            // A name in a descriptor set has its length before it.
+            let name = [&[10, method.len() as u8], method.as_bytes()].concat();
+            assert!(FILE_DESCRIPTOR_SET.windows(name.len()).any(|at| at == name), "{method}");
+        }
+        assert_eq!(gated.len(), 2);
     }
 }

@@ -51,12 +51,12 @@ struct Work {
 
 impl Loads {
     /// At most so many at once, `most`; more are refused.
-    pub(crate) fn new(data_dirs: DataDirs, segments: Arc<Segments>, memory: MemoryLimit, most: usize) -> Self {
+    pub(crate) fn new(data_dirs: DataDirs, segments: Arc<Segments>, memory: Arc<MemoryLimit>, most: usize) -> Self {
         let most = most.min(Semaphore::MAX_PERMITS);
         Self {
             data_dirs: Arc::new(data_dirs),
             segments,
-            memory: Arc::new(memory),
+            memory,
             places: Semaphore::new(most),
             most,
             turn: Arc::new(Semaphore::new(1)),
@@ -166,7 +166,7 @@ impl Work {
                 Next::Done(read) => {
                     // What comes now computes: the next one may read meanwhile.
                     drop(turn);
-                    self.loaded.push(read.into_segment(&self.collection));
+                    self.loaded.push(read.into_segment(&self.collection)?);
                     break;
                 }
             }

@@ -11,8 +11,8 @@ use proto::rootcoord::v1::{CollectionInfo, SegmentInfo};
 use tonic::{Code, Status};
 
 use crate::limit::Share;
-use crate::memory::{Rows, Unsealed};
-use crate::segment::Segment;
+use crate::memory::Unsealed;
+use crate::segment::{Rows, Segment};
 
 /// So many components are checked in one step, as many as are read in one.
 const CHECKED_AT_ONCE: usize = 1 << 18;
@@ -23,6 +23,8 @@ pub(crate) struct Reading {
     path: PathBuf,
     dimension: usize,
     step: Step,
+    /// Given back after the memory: fields are dropped in this order.
+    share: Share,
 }
 
 /// What comes after a step.
@@ -36,7 +38,9 @@ pub(crate) enum Next {
 /// A segment whose rows are in memory.
 pub(crate) struct Read {
     info: SegmentInfo,
+    path: PathBuf,
     rows: Rows,
+    share: Share,
 }
 
 /// How far it is.
@@ -92,12 +96,13 @@ impl Reading {
         // but never more of them than the share is for.
         let file = open(dirs, collection, &info)?;
         let path = file.path().to_owned();
-        match Unsealed::new(&format!("segment-{}", info.segment_id), Some(share)) {
+        match Unsealed::new(&format!("segment-{}", info.segment_id)) {
             Ok(memory) => Ok(Self {
                 info,
                 path,
                 dimension: collection.dimension as usize,
                 step: Step::Reads(file.into_blocks(), memory),
+                share,
             }),
             Err(source) => {
                 Err(ReadingError::Memory { segment_id: info.segment_id, path, doing: "memfd_create", source })
@@ -119,14 +124,16 @@ impl Reading {
                     memory.write_all(block).map_err(no_memory(&self.path, "writing to its memfd"))?;
                     Step::Reads(blocks, memory)
                 } else {
-                    Step::Checks(memory.seal().map_err(no_memory(&self.path, "mapping its memfd"))?, 0)
+                    let rows = memory.seal().and_then(Rows::new);
+                    Step::Checks(rows.map_err(no_memory(&self.path, "mapping its memfd"))?, 0)
                 }
             }
             Step::Checks(rows, checked) => {
                 let rest = &rows[checked..];
                 let block = &rest[..rest.len().min(CHECKED_AT_ONCE)];
                 if block.is_empty() {
-                    return Ok(Next::Done(Read { info: self.info, rows }));
+                    let Self { info, path, share, .. } = self;
+                    return Ok(Next::Done(Read { info, path, rows, share }));
                 }
                 if let Some(at) = block.iter().position(|component| !component.is_finite()) {
                     let (at, dimension) = (checked + at, self.dimension);
@@ -149,8 +156,13 @@ impl Reading {
 
 impl Read {
     /// Computes what searches need beside the rows.
-    pub(crate) fn into_segment(self, collection: &CollectionInfo) -> Segment {
-        Segment::new(self.info, collection, self.rows)
+    pub(crate) fn into_segment(self, collection: &CollectionInfo) -> Result<Segment, ReadingError> {
+        let Self { info, path, rows, share } = self;
+        let segment_id = info.segment_id;
+        Segment::new(info, collection, rows, Some(share)).map_err(|source| {
+            let doing = "computing its norms";
+            ReadingError::Memory { segment_id, path, doing, source }
+        })
     }
 }
 

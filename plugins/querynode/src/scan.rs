@@ -232,15 +232,15 @@ struct Strip<'a> {
 
 impl<'a> Strip<'a> {
     fn of(segment: &'a Segment, rows: Range<usize>) -> Self {
-        let Segment { metric, dimension, ref norms, ref values, ref info } = *segment;
+        let Segment { metric, dimension, ref norms, ref values, ref info, .. } = *segment;
         Self {
             metric,
             dimension,
             precision: Precision::of(dimension),
             first_id: info.first_id + rows.start as i64,
             values: &values[rows.start * dimension..rows.end * dimension],
-            weights: &norms.weights[rows.clone()],
-            norms: norms.exact.as_deref().map(|norms| &norms[rows]),
+            weights: &norms.weights()[rows.clone()],
+            norms: norms.exact().map(|norms| &norms[rows]),
         }
     }
 

@@ -7,8 +7,10 @@ use proto::rootcoord::v1::SegmentInfo;
 use tokio::sync::watch;
 use tonic::{Code, Status};
 
+use crate::handed::HandedError;
+use crate::limit::MemoryLimit;
 use crate::load::{Ending, Load};
-use crate::segment::Segment;
+use crate::segment::{self, Segment};
 use crate::wanted::describe;
 
 /// The segments, behind a lock that is never held over an `await` or a search: a search takes its own `Arc`s.
@@ -25,6 +27,8 @@ struct State {
     loads: BTreeMap<u64, UnderWay>,
     next_load: u64,
     phase: Phase,
+    /// Another generation goes on from what is held: it does not change any more, unless that one hands it back.
+    handed_over: bool,
 }
 
 /// A load that is under way.
@@ -68,6 +72,9 @@ pub(crate) enum SegmentsError {
     /// The node takes no more.
     #[error("this node is stopping and takes no more segments: load them on another")]
     Stopping,
+    /// Another generation holds them by now, or is about to.
+    #[error("the segments of this node have been handed over, in a swap, and do not change here any more: ask again")]
+    HandedOver,
     /// Nothing is to be done about a node that stays.
     #[error("this node is not stopping, so there is nothing that it waits for; nothing has changed")]
     NotStopping,
@@ -80,7 +87,7 @@ impl From<SegmentsError> for Status {
             SegmentsError::OtherCollection { .. } => Code::InvalidArgument,
             SegmentsError::Differs { .. } | SegmentsError::NotStopping => Code::FailedPrecondition,
             SegmentsError::Released { .. } => Code::Aborted,
-            SegmentsError::Stopping => Code::Unavailable,
+            SegmentsError::Stopping | SegmentsError::HandedOver => Code::Unavailable,
         };
         Self::new(code, error.to_string())
     }
@@ -132,6 +139,9 @@ impl Segments {
     fn claim(&self, load: &mut Load) -> Result<Claimed, SegmentsError> {
         load.ending.check()?;
         let mut state = self.write();
+        if state.handed_over {
+            return Err(SegmentsError::HandedOver);
+        }
         for info in &load.infos {
             if let Some(segment) = state.held.get(&info.segment_id)
                 && segment.info != *info
@@ -188,8 +198,15 @@ impl Segments {
 
     /// Removes these; the answer is how many were there. A search that runs on one keeps it until it ends. A load of one
     /// that is under way ends, and nothing of it is kept.
-    pub(crate) fn release(&self, segment_ids: &[i64]) -> usize {
+    ///
+    /// # Errors
+    ///
+    /// Where another generation holds them by now: nothing has changed.
+    pub(crate) fn release(&self, segment_ids: &[i64]) -> Result<usize, SegmentsError> {
         let mut state = self.write();
+        if state.handed_over {
+            return Err(SegmentsError::HandedOver);
+        }
         for load in state.loads.values() {
             if let Some(id) = segment_ids.iter().find(|id| load.segment_ids.contains(id)) {
                 load.ending.set(SegmentsError::Released { segment_id: *id });
@@ -199,7 +216,63 @@ impl Segments {
         drop(state);
         self.changed.send_replace(());
         // The memory goes here, without the lock.
-        released.len()
+        Ok(released.len())
+    }
+
+    /// All segments, for another generation. From here on they stay as they are, until [`Self::go_on`].
+    ///
+    /// # Errors
+    ///
+    /// A node that is stopping gives nothing away: what it holds is being moved elsewhere.
+    pub(crate) fn hand_over(&self) -> Result<Vec<Arc<Segment>>, SegmentsError> {
+        let mut state = self.write();
+        if state.phase != Phase::Serving {
+            return Err(SegmentsError::Stopping);
+        }
+        state.handed_over = true;
+        // The host has seen to it that there are none.
+        for load in state.loads.values() {
+            load.ending.set(SegmentsError::HandedOver);
+        }
+        let held = state.held.values().cloned().collect();
+        drop(state);
+        self.changed.send_replace(());
+        Ok(held)
+    }
+
+    /// Holds these, which another generation has handed over, in place of what was held. What is the same stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// Where they are more than the limit allows: then only what stayed is held.
+    pub(crate) fn take_over(&self, received: Vec<Segment>, memory: &Arc<MemoryLimit>) -> Result<(), HandedError> {
+        let mut state = self.write();
+        let mut before = std::mem::take(&mut state.held);
+        let mut new = Vec::new();
+        for segment in received {
+            let id = segment.info.segment_id;
+            match before.remove(&id).filter(|held| held.is_same(&segment)) {
+                Some(same) => drop(state.held.insert(id, same)),
+                None => new.push(segment),
+            }
+        }
+        drop(state);
+        // First, so that it does not count any more; and without the lock.
+        drop(before);
+        for segment in &mut new {
+            let needed = segment::memory_bytes(segment.info.num_rows, segment.dimension as u32);
+            let segment_id = segment.info.segment_id;
+            let share = memory.take(needed).map_err(|source| HandedError::Memory { segment_id, source })?;
+            segment.share = Some(share);
+        }
+        self.write().held.extend(new.into_iter().map(|segment| (segment.info.segment_id, Arc::new(segment))));
+        self.changed.send_replace(());
+        Ok(())
+    }
+
+    /// What is held is this generation's own, and may change.
+    pub(crate) fn go_on(&self) {
+        self.write().handed_over = false;
     }
 
     /// From here on no more segments are taken; loads that are under way end.

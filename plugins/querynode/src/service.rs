@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
 use plugin_api::Call;
 use proto::batch::Batch;
 use proto::files::DataDirs;
@@ -37,20 +36,19 @@ pub(crate) struct Service<C> {
 }
 
 impl<C: Catalogue> Service<C> {
-    /// # Errors
-    ///
-    /// Where no `memory_limit` is configured, and the system does not tell how much memory there is.
-    pub(crate) fn new(config: &QueryNodeConfig, segments: Arc<Segments>, catalogue: C) -> Result<Self, sysinfo::Error> {
+    pub(crate) fn new(
+        config: &QueryNodeConfig,
+        segments: Arc<Segments>,
+        memory: Arc<MemoryLimit>,
+        catalogue: C,
+    ) -> Self {
         let data_dirs = DataDirs::new(config.data_dirs.clone());
-        let memory = MemoryLimit::new(config.memory_limit)?;
-        tracing::info!(memory_limit = %ByteSize(memory.limit()), configured = config.memory_limit.is_some(),
-            "so much memory may segments take");
-        Ok(Self {
+        Self {
             catalogue,
             loads: Loads::new(data_dirs, Arc::clone(&segments), memory, config.waiting_loads.get()),
             segments,
             searches: Searches::new(config.parallel_searches, config.waiting_searches),
-        })
+        }
     }
 }
 
@@ -81,7 +79,7 @@ impl<C: Catalogue> QueryNode for Service<C> {
         if segment_ids.is_empty() {
             return Err(Status::invalid_argument("segment_ids is empty"));
         }
-        let released = self.segments.release(&segment_ids) as u32;
+        let released = self.segments.release(&segment_ids)? as u32;
         tracing::info!(segments = ?segment_ids, released, "segments released");
         Ok(Response::new(ReleaseSegmentsResponse { released }))
     }
@@ -189,7 +187,8 @@ mod tests {
             parallel_searches: NonZeroUsize::MIN,
             ..QueryNodeConfig::default()
         };
-        let service = Service::new(&config, Arc::default(), Fake(infos())).unwrap();
+        let memory = Arc::new(MemoryLimit::new(None).unwrap());
+        let service = Service::new(&config, Arc::default(), memory, Fake(infos()));
         (dir, service)
     }
 

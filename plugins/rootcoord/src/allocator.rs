@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use plugin_api::{Error, Transaction};
+use plugin_api::{Error, Reason, Refusal, Transaction};
 use proto::store::Store;
-use tokio::sync::Mutex;
 use tonic::{Code, Status};
 
 use crate::ids::{self, IdsError, Reserved};
+use crate::in_hand::InHand;
 use crate::timestamp::{Clock, ClockError, Next};
 
 const TIMESTAMP_SAVED: &str = "timestamp/saved";
@@ -24,12 +24,8 @@ const MAX_TRIES: usize = 10;
 /// Gives out timestamps and ids.
 pub(crate) struct Allocator<S> {
     store: Arc<S>,
+    in_hand: Arc<InHand>,
     now: fn() -> u64,
-    /// `None` until it has been read what is saved. Held over the write, so that of many calls one writes and the others
-    /// wait for it.
-    clock: Mutex<Option<Clock>>,
-    /// As `clock`.
-    ids: Mutex<Reserved>,
 }
 
 /// Why nothing was given out.
@@ -50,6 +46,9 @@ pub(crate) enum AllocatorError {
     /// Another process goes on writing the same key.
     #[error("{key} in the metadata was changed by another process {MAX_TRIES} times in a row")]
     Contended { key: &'static str },
+    /// Another generation or process gives out, or may.
+    #[error("this RootCoord is not active, or not any more: nothing is given out")]
+    Paused,
 }
 
 impl From<AllocatorError> for Status {
@@ -64,27 +63,26 @@ impl From<AllocatorError> for Status {
             AllocatorError::Store { source, .. } => source.code(),
             AllocatorError::NoNumber { .. } => Code::DataLoss,
             AllocatorError::Contended { .. } => Code::Aborted,
+            // Nothing was done: it may be asked again.
+            AllocatorError::Paused => return Refusal::new(Reason::Fenced, error.to_string()).into_status(),
         };
         Self::new(code, plugin_api::error::chain(&error))
     }
 }
 
 impl<S: Store> Allocator<S> {
-    /// One that knows nothing yet of what is saved. `now` is the time in milliseconds since 1970.
-    pub(crate) fn new(store: Arc<S>, now: fn() -> u64) -> Self {
-        Self { store, now, clock: Mutex::default(), ids: Mutex::default() }
-    }
-
-    /// Forgets what it has in hand and begins above what is saved: another process may have been active meanwhile.
-    pub(crate) async fn reset(&self) {
-        *self.clock.lock().await = None;
-        *self.ids.lock().await = Reserved::default();
+    /// Gives out what is in hand. `now` is the time in milliseconds since 1970.
+    pub(crate) fn new(store: Arc<S>, in_hand: Arc<InHand>, now: fn() -> u64) -> Self {
+        Self { store, in_hand, now }
     }
 
     /// The first of `count` timestamps.
     pub(crate) async fn timestamps(&self, count: u32) -> Result<u64, AllocatorError> {
-        let mut clock = self.clock.lock().await;
+        let mut clock = self.in_hand.clock.lock().await;
         for _ in 0..MAX_TRIES {
+            if self.in_hand.is_paused() {
+                return Err(AllocatorError::Paused);
+            }
             let Some(in_hand) = &mut *clock else {
                 let saved = self.read::<u64>(TIMESTAMP_SAVED).await?;
                 *clock = Some(Clock::after(saved.unwrap_or(0)));
@@ -110,8 +108,11 @@ impl<S: Store> Allocator<S> {
         if count == 0 {
             return Err(IdsError::NoCount.into());
         }
-        let mut reserved = self.ids.lock().await;
+        let mut reserved = self.in_hand.ids.lock().await;
         for _ in 0..MAX_TRIES {
+            if self.in_hand.is_paused() {
+                return Err(AllocatorError::Paused);
+            }
             if let Some(first) = reserved.take(count) {
                 return Ok(first);
             }
@@ -154,6 +155,9 @@ pub(crate) fn milliseconds() -> u64 {
 }
 
 #[cfg(test)]
+mod swaps;
+
+#[cfg(test)]
 #[expect(clippy::print_stdout, reason = "the seed of a run that failed")]
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
@@ -164,7 +168,7 @@ mod tests {
     use super::*;
 
     fn allocator(store: &Arc<MemoryStore>) -> Allocator<MemoryStore> {
-        Allocator::new(Arc::clone(store), milliseconds)
+        Allocator::new(Arc::clone(store), Arc::default(), milliseconds)
     }
 
     #[tokio::test]
@@ -180,7 +184,7 @@ mod tests {
             let which = random.usize(0..2);
             match random.u8(0..30) {
                 0 => pair[which] = allocator(&store),
-                1 => pair[which].reset().await,
+                1 => pair[which].in_hand.reset().await,
                 2 => store.fail_next([Fault::Lost]),
                 3 => store.fail_next([Fault::Unanswered]),
                 _ => {}
@@ -207,11 +211,11 @@ mod tests {
         for _ in 0..3_000 {
             match random.u8(0..10) {
                 0 => one = allocator(&store),
-                1 => one.reset().await,
+                1 => one.in_hand.reset().await,
                 2 => store.fail_next([Fault::Lost]),
                 3 => store.fail_next([Fault::Unanswered]),
                 // Set back to 1970.
-                4 => one = Allocator::new(Arc::clone(&store), || 0),
+                4 => one = Allocator::new(Arc::clone(&store), Arc::default(), || 0),
                 _ => {}
             }
             let count = random.u32(1..=262_144);
@@ -230,18 +234,18 @@ mod tests {
         let taken_over = allocator(&store);
         assert!(taken_over.timestamps(1).await.unwrap() > last);
         // The old one had written last; it finds that the other has, too, when it has to save again.
-        let far = Allocator::new(Arc::clone(&store), || 1 << 45);
+        let far = Allocator::new(Arc::clone(&store), Arc::default(), || 1 << 45);
         let ahead = far.timestamps(1).await.unwrap();
-        old.reset().await;
+        old.in_hand.reset().await;
         assert!(old.timestamps(1).await.unwrap() > ahead);
     }
 
     #[tokio::test]
     async fn one_that_has_been_overtaken_goes_on_above_its_rival() {
         let store = Arc::new(MemoryStore::default());
-        let old = Allocator::new(Arc::clone(&store), || 1000);
+        let old = Allocator::new(Arc::clone(&store), Arc::default(), || 1000);
         old.timestamps(1).await.unwrap();
-        let rival = Allocator::new(Arc::clone(&store), || 1 << 40).timestamps(1).await.unwrap();
+        let rival = Allocator::new(Arc::clone(&store), Arc::default(), || 1 << 40).timestamps(1).await.unwrap();
         // A whole millisecond each time: until it has used up what it had saved.
         for _ in 0..4_000 {
             old.timestamps(262_144).await.unwrap();
@@ -276,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn ids_that_a_rival_has_just_reserved_are_not_given_out() {
         let store = Arc::new(Raced(MemoryStore::default(), AtomicI64::new(0)));
-        let first = Allocator::new(store, milliseconds).ids(1).await.unwrap();
+        let first = Allocator::new(store, Arc::default(), milliseconds).ids(1).await.unwrap();
         assert_eq!(first, 3_000 + ids::FIRST);
     }
 

@@ -2,14 +2,16 @@
 //!
 //! A state machine without I/O: [`crate::allocator`] reserves by compare-and-swap, and puts here what it got.
 
+use serde::{Deserialize, Serialize};
+
 /// So many ids are reserved at least: one write for so many, and a gap of at most so many at a restart.
 const BLOCK: u64 = 100_000;
 
 /// The first id of all; 0 means "not said" in messages.
 pub(crate) const FIRST: i64 = 1;
 
-/// A range of ids that belongs to this process alone.
-#[derive(Debug, Default)]
+/// A range of ids that belongs to this process alone. Its fields are part of the state that a swap hands over.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reserved {
     next: i64,
     /// The first that is not ours.
@@ -28,6 +30,11 @@ pub(crate) enum IdsError {
 }
 
 impl Reserved {
+    /// Can this be reserved? What comes from elsewhere is looked at before it is used.
+    pub(crate) fn is_possible(&self) -> bool {
+        *self == Self::default() || (FIRST..=self.end).contains(&self.next)
+    }
+
     /// The first of `count` ids that follow each other, where so many are left.
     pub(crate) fn take(&mut self, count: u64) -> Option<i64> {
         let first = self.next;

@@ -1,18 +1,19 @@
 //! RootCoord: timestamps, ids, and what collections and segments there are.
 //!
 //! ```text
-//! service ─┬─► allocator ── timestamp, ids (state machines)
+//! service ─┬─► allocator ── in_hand ── timestamp, ids (state machines)
 //!          ├─► catalogue ── records (keys and values)
 //! on_peer ─┴─► releases ─┬► catalogue (what was dropped)
 //!                        └► QueryCoord
 //! ```
 //!
 //! All its state is in its metadata, changed by compared transactions only. What it keeps in memory are ranges of
-//! timestamps and ids that it has reserved there.
+//! timestamps and ids that it has reserved there. A swap hands these over, so that none is given out twice or skipped.
 
 mod allocator;
 mod catalogue;
 mod ids;
+mod in_hand;
 mod records;
 mod releases;
 mod service;
@@ -24,18 +25,23 @@ use std::time::Duration;
 
 use plugin_api::{
     BoxError, Component, Context, Deactivation, Dependency, Descriptor, Metadata, Peer, PeerChange, PeerEvent, Resume,
-    Role, Services, Task, async_trait,
+    Role, Services, Snapshot, Task, async_trait,
 };
 use proto::files::DataDirs;
 use proto::rootcoord::v1::FILE_DESCRIPTOR_SET;
 use proto::rootcoord::v1::root_coord_server::RootCoordServer;
+use proto::state::Format;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::allocator::{Allocator, milliseconds};
 use crate::catalogue::Catalogue;
+use crate::in_hand::InHand;
 use crate::releases::{Link, Releases};
 use crate::service::Service;
+
+/// Of [`in_hand::Handed`].
+const STATE: Format = Format { version: 1, readable_from: 1 };
 
 /// Whom it tells of dropped collections.
 const QUERY_COORD: &str = "querycoord";
@@ -69,6 +75,7 @@ struct NoTime;
 /// The component.
 pub struct RootCoord {
     config: RootCoordConfig,
+    in_hand: Arc<InHand>,
     /// Made by `start`, for `activate`.
     state: OnceLock<State>,
     /// The task that ends what is left of dropped collections: started by `activate`, ended by `deactivate`.
@@ -92,12 +99,12 @@ impl RootCoord {
         if config.release_timeout.is_zero() {
             return Err(NoTime.into());
         }
-        Ok(Self { config, state: OnceLock::new(), releaser: Mutex::default() })
+        Ok(Self { config, in_hand: Arc::default(), state: OnceLock::new(), releaser: Mutex::default() })
     }
 
     fn state(&self, context: Context) -> Result<&State, BoxError> {
         let store = Arc::new(context.metadata());
-        let allocator = Arc::new(Allocator::new(Arc::clone(&store), milliseconds));
+        let allocator = Arc::new(Allocator::new(Arc::clone(&store), Arc::clone(&self.in_hand), milliseconds));
         let catalogue = Arc::new(Catalogue::new(store));
         let query_coord = Link::new(context.clone(), Role::new(QUERY_COORD)?);
         let releases = Arc::new(Releases::new(Arc::clone(&catalogue), query_coord, self.config.release_timeout));
@@ -113,8 +120,8 @@ impl RootCoord {
 
 #[async_trait]
 impl Component for RootCoord {
-    /// The methods that give out timestamps and ids are held while a swap hands over what is reserved. QueryCoord, which
-    /// itself depends on RootCoord, is needed only for what has been dropped: without it RootCoord is ready all the same.
+    /// The methods that give out timestamps and ids are held while a swap hands over what is in hand. DropCollection needs
+    /// none: one that runs on the old generation ends there. QueryCoord, which itself depends on RootCoord, is needed only for what has been dropped: without it RootCoord is ready all the same.
     fn descriptor(&self) -> Descriptor {
         let held = ["AllocTimestamp", "AllocID", "CreateCollection", "AddSegment"];
         let path = |method| format!("/componenthost.rootcoord.v1.RootCoord/{method}");
@@ -136,11 +143,12 @@ impl Component for RootCoord {
     }
 
     async fn activate(&self, resume: Resume) -> Result<(), BoxError> {
-        let Some(state) = self.state.get() else { return Ok(()) };
-        // Only after a fence that nobody used are the reserved ranges still the newest.
-        if resume != Resume::Kept {
-            state.allocator.reset().await;
+        match resume {
+            // After a fence that nobody used, a swap, or one that was refused, what is in hand is the newest.
+            Resume::Kept | Resume::Restored => self.in_hand.go_on(),
+            Resume::Fresh | Resume::TakenOver | Resume::RolledBack => self.in_hand.reset().await,
         }
+        let Some(state) = self.state.get() else { return Ok(()) };
         self.end_releaser();
         let releases = Arc::clone(&state.releases);
         // It begins with what was dropped before.
@@ -165,8 +173,22 @@ impl Component for RootCoord {
     }
 
     async fn deactivate(&self, _: Deactivation) {
+        // A call that runs still must give out nothing below what another one gives out by now.
+        self.in_hand.pause();
         self.end_releaser();
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, BoxError> {
+        self.end_releaser();
+        Ok(STATE.write(&self.in_hand.hand_over().await)?)
+    }
+
+    async fn restore(&self, snapshot: Snapshot) -> Result<(), BoxError> {
+        Ok(self.in_hand.take_over(STATE.read(&snapshot)?).await?)
     }
 }
 
 plugin_api::export!(RootCoord::new, schema = schemars::schema_for!(RootCoordConfig));
+
+#[cfg(test)]
+mod tests;

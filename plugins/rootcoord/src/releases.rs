@@ -4,8 +4,12 @@
 //! Who drops one waits a while for its release; the rest is done by [`Releases::run`], when something was dropped, when
 //! QueryCoord comes, and, where QueryCoord or etcd failed, after a pause. Whether a collection is loaded only QueryCoord
 //! knows: it is told of each.
+//!
+//! In a swap a call may still drop a collection on the old generation when the new one has looked already. So it sees to what
+//! is left by itself, and the new one looks again from time to time. Two that do it at once do no harm: all of it is deleting.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -67,6 +71,8 @@ pub(crate) struct Releases<S, Q> {
     /// How long QueryCoord may take for one.
     limit: Duration,
     wake: Notify,
+    /// How many [`Self::run`] there are: one that was ended a moment ago may be counted still.
+    running: AtomicUsize,
     /// Those that are loaded no more and not forgotten yet.
     released: Mutex<BTreeSet<i64>>,
 }
@@ -82,12 +88,30 @@ enum Round {
 
 impl<S: Store, Q: QueryCoord> Releases<S, Q> {
     pub(crate) fn new(catalogue: Arc<Catalogue<S>>, query_coord: Q, limit: Duration) -> Self {
-        Self { catalogue, query_coord, limit, wake: Notify::new(), released: Mutex::default() }
+        Self {
+            catalogue,
+            query_coord,
+            limit,
+            wake: Notify::new(),
+            running: AtomicUsize::new(0),
+            released: Mutex::default(),
+        }
     }
 
     /// Something was dropped, or QueryCoord has come: [`Self::run`] looks again.
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
+    }
+
+    /// Something was or may have been dropped: what is left of it ends in the background. Where [`Self::run`] runs no more,
+    /// since the component was deactivated meanwhile, it is tried once by this.
+    pub(crate) fn end_what_is_left(self: &Arc<Self>) {
+        if self.running.load(Ordering::SeqCst) > 0 {
+            return self.wake();
+        }
+        let releases = Arc::clone(self);
+        // What fails is done by whoever is active: it looks again.
+        tokio::spawn(async move { releases.round().await });
     }
 
     /// Is a collection that was just dropped loaded no more? Waits for QueryCoord at most so long as is configured, and no
@@ -111,19 +135,16 @@ impl<S: Store, Q: QueryCoord> Releases<S, Q> {
 
     /// Ends what is left, again and again; never returns.
     pub(crate) async fn run(&self) {
+        let _running = Running::begin(&self.running);
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.round().await {
-                Round::Done => {
-                    pause = FIRST_PAUSE;
-                    self.wake.notified().await;
-                }
-                Round::Failed => {
-                    // Whoever wakes it may have what was missing.
-                    let _ = tokio::time::timeout(pause, self.wake.notified()).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                }
-            }
+            let (before_next, after_that) = match self.round().await {
+                Round::Done => (LONGEST_PAUSE, FIRST_PAUSE),
+                Round::Failed => (pause, (pause * 2).min(LONGEST_PAUSE)),
+            };
+            // Whoever wakes it may have what was missing.
+            let _ = tokio::time::timeout(before_next, self.wake.notified()).await;
+            pause = after_that;
         }
     }
 
@@ -189,6 +210,22 @@ impl<S: Store, Q: QueryCoord> Releases<S, Q> {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<i64>> {
         self.released.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Counts one for as long as it lives.
+struct Running<'a>(&'a AtomicUsize);
+
+impl<'a> Running<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

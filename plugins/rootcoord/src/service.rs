@@ -84,7 +84,7 @@ impl<S: Store, Q: QueryCoord> RootCoord for Service<S, Q> {
                 Err(_) => false,
             };
             // Also after an error: it may have been dropped.
-            releases.wake();
+            releases.end_what_is_left();
             dropped.map(|collection_id| DropCollectionResponse { collection_id, released })
         }));
         let dropped = dropping.await.map_err(|error| Status::internal(format!("dropping a collection: {error}")))?;

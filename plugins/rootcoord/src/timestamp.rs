@@ -4,6 +4,8 @@
 //! is saved it gives out by itself; a restart begins at what is saved, so nothing is given out twice, nor before what was
 //! given out, whatever the system's clock says.
 
+use serde::{Deserialize, Serialize};
+
 /// So many bits count within a millisecond; Milvus' layout.
 const LOGICAL_BITS: u32 = 18;
 
@@ -17,8 +19,8 @@ const MAX_PHYSICAL: u64 = (1 << (64 - LOGICAL_BITS)) - 1;
 /// a restarted clock begin. Milvus' interval.
 const AHEAD: u64 = 3_000;
 
-/// The clock. It never goes back.
-#[derive(Debug)]
+/// The clock. It never goes back. Its fields are part of the state that a swap hands over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Clock {
     /// The millisecond of the last timestamp.
     physical: u64,
@@ -52,6 +54,13 @@ impl Clock {
     /// A clock that goes on where one ended that had saved this millisecond; 0 where none has been before.
     pub(crate) fn after(saved: u64) -> Self {
         Self { physical: saved, logical: 0, saved }
+    }
+
+    /// Can a clock stand like this? What comes from elsewhere is looked at before it is used.
+    pub(crate) fn is_possible(&self) -> bool {
+        let Self { physical, logical, saved } = *self;
+        let has_begun = physical < saved && logical <= MAX_COUNT;
+        (has_begun || (physical == saved && logical == 0)) && saved <= MAX_PHYSICAL + AHEAD
     }
 
     /// The first of `count` timestamps that follow each other, when the time is `now` milliseconds since 1970.

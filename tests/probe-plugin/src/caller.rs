@@ -12,7 +12,9 @@ use tonic::{Request, Status};
 
 use crate::streams::data;
 use crate::v1::ending::How;
-use crate::v1::{CallKind, CallRequest, CallResponse, Chunk, EchoRequest, FailRequest, HoldRequest, StreamRequest};
+use crate::v1::{
+    CallKind, CallRequest, CallResponse, Chunk, EchoRequest, Empty, FailRequest, HoldRequest, StreamRequest,
+};
 
 /// Makes the call, and tells what it saw. Only a role that is none is an error of its own.
 pub async fn call(context: &Context, request: CallRequest) -> Result<CallResponse, Status> {
@@ -37,7 +39,11 @@ async fn talk(context: &Context, role: &Role, asked: &CallRequest, seen: &mut Ca
             let payload = data(0, asked.size);
             let answer = client.echo(prepare(EchoRequest { payload }, asked)).await?.into_inner();
             (seen.messages, seen.bytes, seen.server_id) = (1, answer.payload.len() as u64, answer.server_id);
-            seen.metadata = answer.metadata;
+            (seen.metadata, seen.generation) = (answer.metadata, answer.generation);
+        }
+        CallKind::Count => {
+            let answer = client.count(prepare(Empty {}, asked)).await?.into_inner();
+            (seen.number, seen.generation) = (answer.number, answer.generation);
         }
         CallKind::ServerStream => {
             let StreamShape { count, size } = StreamShape::of(asked);

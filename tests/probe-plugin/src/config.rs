@@ -1,4 +1,4 @@
-//! What a test can configure of a probe: its descriptor, and faults in its life.
+//! What a test can configure of a probe: its descriptor, what it does by itself, and where its faults are told of.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,6 +7,8 @@ use std::time::Duration;
 use plugin_api::descriptor::{Dependency, Descriptor, Kind, LeasePolicy, WaitPolicy};
 use plugin_api::identity::Role;
 use serde::Deserialize;
+
+use crate::knobs::{FaultConfig, Method};
 
 /// A probe's configuration.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -24,10 +26,14 @@ pub struct ProbeConfig {
     pub gated: Vec<String>,
     /// What goes wrong in its life.
     pub faults: BTreeMap<Method, FaultConfig>,
+    /// More of that, in a file that may come, change and go while the host runs; see [`crate::knobs`].
+    pub knobs_file: Option<PathBuf>,
     /// It writes metadata in `start`, and notes how that ended.
     pub write_in_start: bool,
     /// How long `on_stopping` takes.
     pub moving_ms: u64,
+    /// Its heart beats in the metadata while it is active.
+    pub beats: bool,
 }
 
 /// A role that the probe calls.
@@ -51,53 +57,6 @@ pub struct DependencyConfig {
     pub call_wait_ms: u64,
 }
 
-/// A method of a component's life, its constructor among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// The constructor.
-    New,
-    /// `start`
-    Start,
-    /// `activate`
-    Activate,
-    /// `on_peer`
-    OnPeer,
-    /// `on_stopping`
-    OnStopping,
-    /// `deactivate`
-    Deactivate,
-    /// `stop`
-    Stop,
-}
-
-/// What goes wrong in a method.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FaultConfig {
-    /// How.
-    pub how: Fault,
-    /// Only while this file is there, so that a test can end it.
-    #[serde(rename = "while")]
-    pub while_file: Option<PathBuf>,
-}
-
-/// How a method goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fault {
-    /// It returns an error, where it can.
-    Fail,
-    /// It panics.
-    Panic,
-    /// It does not return.
-    Hang,
-    /// It returns when the file has gone.
-    Wait,
-    /// It does not return, nor does it give back the thread that it runs on, which no author may do.
-    Block,
-}
-
 impl ProbeConfig {
     /// What it says of itself: it plays the role whose section it was made from.
     pub fn descriptor(&self) -> Descriptor {
@@ -109,12 +68,6 @@ impl ProbeConfig {
             gated: self.gated.clone(),
             ..Descriptor::default()
         }
-    }
-
-    /// The fault of a method, if it is to happen now.
-    pub fn fault(&self, method: Method) -> Option<Fault> {
-        let fault = self.faults.get(&method)?;
-        fault.while_file.as_ref().is_none_or(|file| file.exists()).then_some(fault.how)
     }
 }
 

@@ -1,59 +1,65 @@
 //! The component: each method of its life goes wrong where it was told to, and is noted.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use plugin_api::Context;
-use plugin_api::component::{Component, Deactivation, Resume};
+use plugin_api::component::{Component, Deactivation, Resume, Snapshot};
 use plugin_api::descriptor::Descriptor;
 use plugin_api::error::BoxError;
 use plugin_api::peers::PeerEvent;
 use plugin_api::services::Services;
 
-use crate::config::{Fault, Method, ProbeConfig};
+use crate::background::Background;
+use crate::config::ProbeConfig;
+use crate::edition::Edition;
+use crate::knobs::{Method, StateLie};
+use crate::mischief::Mischief;
 use crate::renamed::{descriptors, service_name};
 use crate::service::{ProbeService, Shared};
+use crate::state::State;
 use crate::v1::probe_server::ProbeServer;
 
 /// A component that does what a test asks.
 pub struct Probe {
     config: ProbeConfig,
+    edition: Edition,
+    mischief: Mischief,
     shared: Arc<Shared>,
+    /// Given by `start`, for `activate`.
+    context: OnceLock<Context>,
+    background: Background,
+    /// What `restore` was given; true from the next `activate` on, if that says so.
+    restored: Mutex<Option<State>>,
 }
 
 impl Probe {
-    /// A probe.
+    /// A probe of the first edition.
     ///
     /// # Errors
     ///
     /// Where its configuration says so.
     pub fn new(config: ProbeConfig) -> Result<Self, BoxError> {
-        match config.fault(Method::New) {
-            None => Ok(Self { config, shared: Arc::default() }),
-            Some(Fault::Fail) => Err("the constructor fails as configured".into()),
-            Some(Fault::Panic) => panic!("the constructor panics as configured"),
-            Some(Fault::Hang | Fault::Wait | Fault::Block) => block(),
-        }
+        Self::of(Edition::First, config)
+    }
+
+    /// A probe of that edition.
+    ///
+    /// # Errors
+    ///
+    /// Where its configuration says so.
+    pub fn of(edition: Edition, config: ProbeConfig) -> Result<Self, BoxError> {
+        let mischief = Mischief::new(&config, edition);
+        mischief.play_at_once(Method::New)?;
+        let (context, background, restored) = (OnceLock::new(), Background::default(), Mutex::default());
+        Ok(Self { config, edition, mischief, shared: Arc::default(), context, background, restored })
     }
 
     async fn enter(&self, method: Method, detail: impl std::fmt::Debug) -> Result<(), BoxError> {
-        let name = format!("{method:?}");
-        self.shared.journal.note(&name, detail);
-        match self.config.fault(method) {
-            None => Ok(()),
-            Some(Fault::Fail) => Err(format!("{name} fails as configured").into()),
-            Some(Fault::Panic) => panic!("{name} panics as configured"),
-            Some(Fault::Hang) => std::future::pending().await,
-            Some(Fault::Wait) => {
-                while self.config.fault(method).is_some() {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Ok(())
-            }
-            Some(Fault::Block) => block(),
-        }
+        self.shared.journal.note(&format!("{method:?}"), detail);
+        self.mischief.play(method).await
     }
 
     /// Notes what `watch_clients` tells of each dependency.
@@ -64,6 +70,8 @@ impl Probe {
             // Its end is the stream's, when the component stops.
             drop(context.spawn("watch", async move {
                 while let Some(event) = events.next().await {
+                    // In the log too: a generation that is gone can be asked no more.
+                    tracing::info!(of = %event.role, revision = event.revision, "watched");
                     shared.watched.note(&event);
                 }
             }));
@@ -75,7 +83,10 @@ impl Probe {
 #[async_trait]
 impl Component for Probe {
     fn descriptor(&self) -> Descriptor {
-        self.config.descriptor()
+        // It has no error to return: a configured failure is as good as none.
+        drop(self.mischief.play_at_once(Method::Descriptor));
+        let version = self.config.version.clone().or_else(|| Some(self.edition.version()));
+        self.mischief.lies().told(Descriptor { version, ..self.config.descriptor() })
     }
 
     async fn start(&self, context: Context) -> Result<Services, BoxError> {
@@ -85,21 +96,35 @@ impl Component for Probe {
             let reason = context.metadata().put("start", "x").await.err().and_then(|error| error.reason());
             self.shared.journal.note("Wrote", reason);
         }
-        let role = context.identity().role.to_string();
-        let service = ProbeServer::new(ProbeService { context, shared: self.shared.clone() });
+        let role = self.mischief.lies().serves_as.unwrap_or_else(|| context.identity().role.clone()).to_string();
+        let context = self.context.get_or_init(|| context).clone();
+        let service = ProbeServer::new(ProbeService { context, edition: self.edition, shared: self.shared.clone() });
         let limit = 64 << 20;
         let service = service.max_decoding_message_size(limit).max_encoding_message_size(limit);
         Ok(Services::new().serve_as(&service_name(&role), service).describe(&descriptors(&role)))
     }
 
     async fn activate(&self, resume: Resume) -> Result<(), BoxError> {
-        self.enter(Method::Activate, resume).await
+        self.enter(Method::Activate, resume).await?;
+        let restored = self.restored.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (resume, restored) {
+            (Resume::Restored | Resume::Kept, Some(state)) => {
+                self.shared.counter.go_on_with(state.next..state.end).await
+            }
+            (Resume::Kept, None) => {}
+            // What another may have given out meanwhile is not ours: the next range is reserved when it is needed.
+            _ => self.shared.counter.go_on_with(0..0).await,
+        }
+        if let Some(context) = self.context.get().filter(|_| self.config.beats) {
+            self.background.begin(context, self.mischief.clone());
+        }
+        Ok(())
     }
 
     async fn on_peer(&self, event: PeerEvent) {
         self.shared.on_peer.note(&event);
         // It has no error to return: a configured failure is as good as none.
-        drop(self.enter(Method::OnPeer, ()).await);
+        drop(self.enter(Method::OnPeer, (event.role.to_string(), event.revision)).await);
     }
 
     async fn on_stopping(&self) {
@@ -109,16 +134,31 @@ impl Component for Probe {
 
     async fn deactivate(&self, reason: Deactivation) {
         drop(self.enter(Method::Deactivate, reason).await);
+        self.background.end();
     }
 
     async fn stop(&self) {
         drop(self.enter(Method::Stop, ()).await);
     }
-}
 
-/// Keeps the present thread for ever.
-fn block() -> ! {
-    loop {
-        std::thread::park();
+    async fn snapshot(&self) -> Result<Snapshot, BoxError> {
+        self.enter(Method::Snapshot, ()).await?;
+        self.background.end();
+        let left = self.shared.counter.left().await;
+        // One that was not activated since has what it was given.
+        let restored = *self.restored.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = *self.shared.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = restored.unwrap_or_else(|| State::new(&left, taken));
+        Ok(state.give(self.edition, self.mischief.lies().state))
+    }
+
+    async fn restore(&self, snapshot: Snapshot) -> Result<(), BoxError> {
+        self.enter(Method::Restore, snapshot.state_version).await?;
+        let state = State::take(&snapshot, self.edition)?;
+        if self.mischief.lies().state != Some(StateLie::Forgets) {
+            *self.shared.taken.lock().unwrap_or_else(PoisonError::into_inner) = state.taken_by_second;
+            *self.restored.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+        }
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The calls that the probe serves.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::BoxStream;
@@ -10,6 +10,8 @@ use tonic::metadata::KeyAndValueRef;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Instrument;
 
+use crate::counter::Counter;
+use crate::edition::Edition;
 use crate::events::{self, Events};
 use crate::holds::Holds;
 use crate::journal::{Journal, now_us};
@@ -26,11 +28,15 @@ pub struct Shared {
     pub watched: Events,
     pub holds: Holds,
     pub tasks: Tasks,
+    pub counter: Counter,
+    /// How often second editions have taken this component's state over; nobody knows it in a first one.
+    pub taken: Mutex<Option<u64>>,
 }
 
 /// The service of one probe.
 pub struct ProbeService {
     pub context: Context,
+    pub edition: Edition,
     pub shared: Arc<Shared>,
 }
 
@@ -65,7 +71,16 @@ impl v1::probe_server::Probe for ProbeService {
             payload: request.into_inner().payload,
             server_id: identity.server_id.0,
             role: identity.role.to_string(),
+            generation: identity.generation,
+            version: self.edition.version().to_string(),
         })
+    }
+
+    async fn count(&self, _: Request<Empty>) -> Answer<v1::CountResponse> {
+        let number = self.shared.counter.next(&self.context.metadata()).await?;
+        let generation = self.context.identity().generation;
+        let taken_by_second = *self.shared.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        answer(v1::CountResponse { number, generation, taken_by_second })
     }
 
     async fn hold(&self, request: Request<v1::HoldRequest>) -> Answer<v1::HoldResponse> {

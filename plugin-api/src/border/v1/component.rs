@@ -24,6 +24,14 @@ pub struct CreateSettings {
     pub linked: bool,
 }
 
+impl CreateSettings {
+    /// The name of the threads of the component's own runtime. The system keeps fifteen letters of it: the generation comes
+    /// first.
+    pub fn thread_name(&self) -> String {
+        format!("g{}-{}", self.generation, self.role)
+    }
+}
+
 /// What `start` gives.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {

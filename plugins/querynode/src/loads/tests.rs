@@ -27,7 +27,7 @@ impl Scene {
     fn with(limit: ByteSize, most: usize) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let segments = Arc::<Segments>::default();
-        let memory = MemoryLimit::new(Some(limit)).unwrap();
+        let memory = Arc::new(MemoryLimit::new(Some(limit)).unwrap());
         let mut loads = Loads::new(DataDirs::new(vec![dir.path().to_owned()]), Arc::clone(&segments), memory, most);
         // A block at a time.
         loads.turn_time = Duration::ZERO;
@@ -155,7 +155,7 @@ async fn what_is_being_loaded_counts_and_what_is_released_is_free_when_its_last_
 
     let searched = scene.segments.choose(5, &[7]).unwrap();
     assert!(scene.loads.memory().taken() >= searched[0].describe().memory_bytes);
-    assert_eq!(scene.segments.release(&[7]), 1);
+    assert_eq!(scene.segments.release(&[7]), Ok(1));
     assert!(searched[0].values.iter().all(|value| *value == 1.0));
     assert_eq!((scene.held(), mapped().len()), (vec![], 1));
     assert_eq!(scene.load(&[&eight]).await.unwrap_err().code(), Code::ResourceExhausted);
@@ -192,7 +192,7 @@ async fn what_is_released_while_it_is_loaded_does_not_come_later() {
     let turn = scene.loads.turn.clone().acquire_owned().await.unwrap();
     let (one, waits) = (scene.spawn(&[&seven, &eight]), scene.spawn(&[&eight]));
     until(|| scene.loads.memory().taken() > 0 && scene.loads.places.available_permits() == 6).await;
-    assert_eq!(scene.segments.release(&[8]), 0);
+    assert_eq!(scene.segments.release(&[8]), Ok(0));
     for load in [one, waits] {
         // Without its turn.
         let error = load.await.unwrap().unwrap_err();
@@ -209,9 +209,9 @@ async fn a_release_after_the_last_block_ends_the_load_too() {
     let scene = Scene::new();
     let seven = scene.file(7, 1000, 1.0);
     let load = scene.segments.begin(vec![seven.clone()]).await.unwrap().unwrap();
-    let rows = crate::memory::Rows::from_slice(&[1.0; 2000]).unwrap();
-    let segment = Segment::new(seven, &wanted(&[]).collection, rows);
-    assert_eq!(scene.segments.release(&[7]), 0);
+    let rows = crate::segment::Rows::from_slice(&[1.0; 2000]).unwrap();
+    let segment = Segment::new(seven, &wanted(&[]).collection, rows, None).unwrap();
+    assert_eq!(scene.segments.release(&[7]), Ok(0));
     assert_eq!(load.finish(vec![segment]).unwrap_err(), crate::segments::SegmentsError::Released { segment_id: 7 });
     scene.is_empty().await;
 }
@@ -318,7 +318,7 @@ async fn a_node_that_stops_takes_no_more_and_waits_until_it_is_empty() {
     let moved = tokio::spawn(async move { segments.moved_away().await });
     tokio::task::yield_now().await;
     assert!(!moved.is_finished());
-    scene.segments.release(&[7]);
+    assert_eq!(scene.segments.release(&[7]), Ok(1));
     moved.await.unwrap();
 }
 
@@ -331,7 +331,8 @@ async fn a_component_that_is_stopped_keeps_nothing() {
     let _turn = scene.loads.turn.clone().acquire_owned().await.unwrap();
     let waits = scene.spawn(&[&eight]);
     until(|| scene.loads.places.available_permits() == 7).await;
-    let node = crate::QueryNode { config: crate::QueryNodeConfig::default(), segments: Arc::clone(&scene.segments) };
+    let (config, segments) = (crate::QueryNodeConfig::default(), Arc::clone(&scene.segments));
+    let node = crate::QueryNode { config, segments, memory: std::sync::OnceLock::new() };
     node.stop().await;
     assert_eq!(waits.await.unwrap().unwrap_err().code(), Code::Unavailable);
     scene.is_empty().await;

@@ -5,7 +5,7 @@ use proto::querynode::v1::{SearchHit, Vector};
 use proto::rootcoord::v1::{CollectionInfo, SegmentInfo};
 
 use super::*;
-use crate::memory::Rows;
+use crate::segment::Rows;
 
 const METRICS: [MetricType; 3] = [MetricType::L2, MetricType::Ip, MetricType::Cosine];
 
@@ -13,7 +13,7 @@ fn segment(metric: MetricType, dimension: usize, first_id: i64, values: &[f32]) 
     let collection =
         CollectionInfo { dimension: dimension as u32, metric_type: metric.into(), ..CollectionInfo::default() };
     let info = SegmentInfo { first_id, num_rows: (values.len() / dimension) as u64, ..SegmentInfo::default() };
-    Arc::new(Segment::new(info, &collection, Rows::from_slice(values).unwrap()))
+    Arc::new(Segment::new(info, &collection, Rows::from_slice(values).unwrap(), None).unwrap())
 }
 
 fn batch_of(values: &[f32], dimension: usize, topk: usize) -> Batch {

@@ -7,8 +7,7 @@ use proto::rootcoord::v1::{CollectionInfo, MetricType, SegmentInfo};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::memory::Rows;
-use crate::segment::Segment;
+use crate::segment::{Rows, Segment};
 
 /// Longer than anything here takes that is not to take for ever.
 const LONG: Duration = Duration::from_secs(20);
@@ -21,7 +20,7 @@ fn segment(rows: usize) -> Arc<Segment> {
     let collection = CollectionInfo { dimension: 1, metric_type: MetricType::L2.into(), ..CollectionInfo::default() };
     let info = SegmentInfo { num_rows: rows as u64, ..SegmentInfo::default() };
     let values: Vec<_> = (0..rows).map(|row| row as f32).collect();
-    Arc::new(Segment::new(info, &collection, Rows::from_slice(&values).unwrap()))
+    Arc::new(Segment::new(info, &collection, Rows::from_slice(&values).unwrap(), None).unwrap())
 }
 
 fn scan_of(segment: Arc<Segment>, queries: usize, deadline: Option<Instant>) -> Scan {

@@ -172,3 +172,28 @@ async fn one_is_not_told_twice_of_what_it_has_released() {
     rig.until_nothing_is_left().await;
     assert_eq!(*rig.query_coord.asked.lock().unwrap(), [7]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_dropped_where_no_releaser_runs_any_more_ends_all_the_same() {
+    let rig = Rig::new();
+    rig.drop_loaded(7, 150).await;
+    rig.releases.end_what_is_left();
+    rig.until_nothing_is_left().await;
+    // It ran, and was ended.
+    let run = rig.run();
+    tokio::task::yield_now().await;
+    run.abort();
+    let _ = run.await;
+    rig.drop_loaded(8, 150).await;
+    rig.releases.end_what_is_left();
+    rig.until_nothing_is_left().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_generation_dropped_after_the_first_look_is_found_by_the_next() {
+    let rig = Rig::new();
+    rig.run();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    rig.drop_loaded(7, 150).await;
+    rig.until_nothing_is_left().await;
+}

@@ -28,7 +28,7 @@ fn service() -> (tempfile::TempDir, Service<MemoryStore, NoQueryCoord>) {
     let store = Arc::new(MemoryStore::default());
     let catalogue = Arc::new(Catalogue::new(Arc::clone(&store)));
     let service = Service {
-        allocator: Arc::new(Allocator::new(store, milliseconds)),
+        allocator: Arc::new(Allocator::new(store, Arc::default(), milliseconds)),
         catalogue: Arc::clone(&catalogue),
         releases: Arc::new(Releases::new(catalogue, NoQueryCoord, Duration::from_secs(5))),
         data_dirs: DataDirs::new(vec![dir.path().to_owned()]),

@@ -63,7 +63,7 @@ impl Kept {
             kind: Kind::Node,
             address: "127.0.0.1:53100".to_owned(),
             bound: SocketAddr::from(([127, 0, 0, 1], 53100)),
-            version: "1.2.3".to_owned(),
+            version: "1.2.3".to_owned().into(),
             labels: [].into(),
             host_name: "here".to_owned(),
             ttl: TTL,

@@ -64,7 +64,7 @@ impl ComponentV1 {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             // Futures are polled on the host's workers; this thread drives timers and sockets, and what is spawned.
             .worker_threads(1)
-            .thread_name(format!("{}-g{}", settings.role, settings.generation))
+            .thread_name(settings.thread_name())
             .enable_all()
             .build()
             .map_err(|source| Error::internal(&source))?;

@@ -133,10 +133,12 @@ impl LoadedComponent {
         unsafe { (self.0.table.set_log_level)(self.0.data, level) }
     }
 
-    /// Buffers of the plugin's that others still hold.
-    pub fn lent_buffers(&self) -> usize {
-        // SAFETY: as above.
-        unsafe { (self.0.table.lent_buffers)(self.0.data) }
+    /// Counts the buffers of the plugin's that others still hold; also when the component has been dropped, since it is a
+    /// count of its library's.
+    pub fn lent_buffers(&self) -> impl Fn() -> usize + Send + Sync + 'static {
+        let count = self.0.table.lent_buffers;
+        // SAFETY: the table says that this function does not look at the data, and libraries are never unmapped.
+        move || unsafe { count(std::ptr::null()) }
     }
 }
 

@@ -1,0 +1,183 @@
+//! The phases of an exchange, from the gate to the switch: each does one thing more to the two generations. What was done is
+//! in the [`Progress`], so that it can be undone; what ends them halfway is decided by the owner.
+
+use std::time::Duration;
+
+use plugin_api::component::{Deactivation, Resume};
+use plugin_api::identity::Role;
+use plugin_api::peers::Registration;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::error::is_unimplemented;
+use super::undo::Progress;
+use super::{Reporter, SwapError};
+use crate::plugin::Generation;
+use crate::plugin::swap::{Phase, StateMode};
+use crate::serve::{Hold, Serving};
+use crate::session::SessionGuard;
+use crate::startup::{Parts, renew_dependencies, start_component};
+use crate::supervise::tenure::Tenure;
+use crate::supervise::{Life, Member, notices, within};
+
+/// What a component does by itself ends. One that keeps a thread is waited for at most so long.
+pub(super) async fn end_background(role: &Role, generation: &Generation, limit: Duration) {
+    if tokio::time::timeout(limit, generation.end_background()).await.is_err() {
+        let left = generation.ledger().tasks;
+        tracing::warn!(%role, generation = generation.number(), ?left, "tasks of the component block and go on");
+    }
+}
+
+/// Two generations on their way to change places.
+pub(super) struct Exchange<'a> {
+    pub(super) member: &'a Member,
+    pub(super) parts: &'a Parts,
+    pub(super) hold: &'a Hold,
+    pub(super) former: &'a Generation,
+    pub(super) former_notices: &'a mut Option<AbortOnDropHandle<()>>,
+    pub(super) tenure: &'a mut Option<Tenure>,
+    pub(super) guard: SessionGuard,
+    pub(super) new: &'a mut Life,
+    pub(super) generation: &'a Generation,
+    pub(super) state: StateMode,
+    pub(super) progress: &'a mut Progress,
+    pub(super) reporter: &'a mut Reporter,
+}
+
+/// The routes have changed.
+pub(super) struct Switched {
+    /// The new generation was given the former one's state.
+    pub(super) handed_over: bool,
+    /// It could be activated again.
+    pub(super) former_is_well: bool,
+    /// What was odd, for people.
+    pub(super) remark: String,
+}
+
+impl Exchange<'_> {
+    pub(super) async fn run(mut self) -> Result<Switched, SwapError> {
+        self.gate().await?;
+        let handed_over = self.hand_over().await?;
+        let serving = self.warm().await?;
+        self.switch(handed_over, serving).await
+    }
+
+    /// From here on calls of gated methods are held; those that run end.
+    async fn gate(&mut self) -> Result<(), SwapError> {
+        self.reporter.begin(Phase::Gate);
+        let limit = self.parts.config.swap.gate_timeout;
+        let running = self.former.gated_calls();
+        self.hold.put_up();
+        if tokio::time::timeout(limit, self.former.no_gated_calls()).await.is_err() {
+            return Err(SwapError::GatedCallsRun { calls: self.former.gated_calls(), limit });
+        }
+        let gated = self.former.descriptor().gated.len();
+        self.reporter.done(format!("{gated} methods are gated; {running} calls of them ran, and have ended"));
+        Ok(())
+    }
+
+    /// The state goes from one to the other; or not, where that was asked for.
+    async fn hand_over(&mut self) -> Result<bool, SwapError> {
+        self.reporter.begin(Phase::HandOver);
+        if self.state == StateMode::Fresh {
+            self.reporter.done("the state is dropped, as was asked for".to_owned());
+            return Ok(false);
+        }
+        let limit = self.parts.config.swap.hand_over_timeout;
+        self.progress.paused = true;
+        let snapshot = match within(limit, "snapshot", self.former.component().snapshot()).await {
+            Err(error) if self.state == StateMode::Try && is_unimplemented(&error) => {
+                self.reporter.done("the component gives no state: the new one begins without".to_owned());
+                return Ok(false);
+            }
+            snapshot => snapshot.map_err(SwapError::of_snapshot)?,
+        };
+        let (version, bytes, files) = (snapshot.state_version, snapshot.bytes.len(), snapshot.files.len());
+        let restored = within(limit, "restore", self.generation.component().restore(snapshot)).await;
+        if let Err(error) = restored {
+            if self.state == StateMode::Try && is_unimplemented(&error) {
+                self.reporter.done("the new one takes no state, and begins without".to_owned());
+                return Ok(false);
+            }
+            return Err(SwapError::New { method: "restore", source: error });
+        }
+        self.reporter.done(format!("state version {version}: {bytes} bytes, {files} files"));
+        Ok(true)
+    }
+
+    /// The new one starts, over the links that are there; only what it depends on beside is dialled.
+    async fn warm(&mut self) -> Result<Serving, SwapError> {
+        self.reporter.begin(Phase::Warm);
+        let new = &self.generation.descriptor().dependencies;
+        let added: Vec<_> =
+            new.iter().filter(|one| !self.former.descriptor().dependencies.contains(one)).cloned().collect();
+        renew_dependencies(self.member, self.parts, &added);
+        let started = start_component(self.member, self.parts, self.new, self.generation).await;
+        let serving = started.map_err(|source| SwapError::New { method: "start", source })?;
+        self.parts.served.check(&self.member.role, &serving.services)?;
+        let added: Vec<&str> = added.iter().map(|dependency| dependency.role.as_str()).collect();
+        let links =
+            if added.is_empty() { "the same links".to_owned() } else { format!("linked: {}", added.join(", ")) };
+        self.reporter.done(format!("serves {}; {links}", serving.services.join(", ")));
+        Ok(serving)
+    }
+
+    /// The former one stops to work, the new one begins, and calls go there. A component that is not active is told nothing
+    /// now: it is activated when its turn comes.
+    async fn switch(mut self, handed_over: bool, serving: Serving) -> Result<Switched, SwapError> {
+        self.reporter.begin(Phase::Switch);
+        let mut switched = Switched { handed_over, former_is_well: true, remark: String::new() };
+        match self.progress.active_under {
+            Some(under) => {
+                switched.former_is_well = self.deactivate_former(&mut switched.remark).await;
+                let resume = if handed_over { Resume::Restored } else { Resume::TakenOver };
+                self.activate_new(resume, under).await?;
+            }
+            None if !handed_over => {
+                if let Some(tenure) = self.tenure {
+                    tenure.forget();
+                }
+            }
+            None => {}
+        }
+        let certain = self.new.certain(self.member.config.lease_policy(self.generation.descriptor()));
+        self.parts.served.begin(&self.member.role, serving, certain)?;
+        Ok(switched)
+    }
+
+    /// Did it end its work well?
+    async fn deactivate_former(&mut self, remark: &mut String) -> bool {
+        let (role, limit) = (&self.member.role, self.member.config.deactivate_timeout);
+        self.progress.former_deactivated = true;
+        if let Some(tenure) = self.tenure {
+            tenure.swap_out();
+        }
+        let told = self.former.component().deactivate(Deactivation::SwappedOut);
+        let done = within(limit, "deactivate", told).await;
+        if let Some(notices) = self.former_notices.take() {
+            notices.abort();
+            // What it ends with is of no interest.
+            let _ = tokio::time::timeout(limit, notices).await;
+        }
+        end_background(role, self.former, limit).await;
+        if let Err(error) = &done {
+            tracing::warn!(%role, %error, "the former generation did not end its work well");
+            *remark = format!("the former one did not end its work well (deactivate: {error}), and is not kept; ");
+        }
+        done.is_ok()
+    }
+
+    async fn activate_new(&mut self, resume: Resume, under: Registration) -> Result<(), SwapError> {
+        if let Some(metadata) = &self.new.metadata {
+            metadata.permit().give(self.guard.clone(), under);
+        }
+        self.progress.new_activated = true;
+        let told = self.generation.component().activate(resume);
+        let done = within(self.member.config.activate_timeout, "activate", told).await;
+        done.map_err(|source| SwapError::New { method: "activate", source })?;
+        self.new.notices = Some(notices::tell(self.member, self.parts, self.generation, &self.new.failures));
+        if let Some(tenure) = self.tenure {
+            tenure.swap_in(under);
+        }
+        Ok(())
+    }
+}
