@@ -91,7 +91,9 @@ fn ended(outcome: Outcome, swap: &SwapView) -> String {
         }
         Outcome::Failed => "failed: neither generation serves; the component is started again".to_owned(),
     };
-    let reason = if swap.reason.is_empty() { String::new() } else { format!(": {}", swap.reason) };
+    // Most often it is what the failed phase's line says already.
+    let is_told = swap.phases.iter().any(|phase| phase.failed && phase.detail == swap.reason);
+    let reason = if swap.reason.is_empty() || is_told { String::new() } else { format!(": {}", swap.reason) };
     format!("{text}{reason}\n")
 }
 

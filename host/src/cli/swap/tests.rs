@@ -97,6 +97,14 @@ async fn every_outcome_has_its_words_and_its_code() {
 }
 
 #[tokio::test]
+async fn what_a_failed_phase_says_is_not_said_again() {
+    let failed = (Phase::Prepare, 5.0, "no such file", true);
+    let host = host(&[view(&[failed], None, Some(Outcome::Refused), "no such file")]);
+    let (_, text) = run(&host, "swap querynode a").await;
+    assert!(text.ends_with("failed: no such file\nrefused: generation 1 serves as if nothing had been\n"), "{text}");
+}
+
+#[tokio::test]
 async fn with_json_the_lines_are_the_hosts_own() {
     let views = [view(&[], Some(Phase::Wait), None, ""), view(&[], None, Some(Outcome::Refused), "no")];
     let (_, text) = run(&host(&views), "swap querynode a --json").await;
