@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::admin::{Control, ControlError};
 use crate::plugin::Origin;
-use crate::plugin::swap::{Order, Outcome};
+use crate::swap::{Order, Outcome};
 
 /// From which file each component's running code came; those that are linked in are left out.
 pub(super) type Origins = Arc<dyn Fn() -> Vec<(Role, Origin)> + Send + Sync>;

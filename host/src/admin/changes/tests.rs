@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::admin::{ComponentView, Feed, Past, View, over_socket, over_tcp};
 use crate::metrics::Family;
-use crate::plugin::swap::{Outcome, Phase, StateMode};
+use crate::swap::{Outcome, Phase, StateMode};
 
 const QUERYNODE: &str = "/api/v1/components/querynode/swap";
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use plugin_api::identity::Role;
 use tokio::time::Instant;
 
-use crate::plugin::swap::{Outcome, Phase, PhaseView, SwapView};
+use crate::swap::{Outcome, Phase, PhaseView, SwapView};
 
 /// A phase that runs longer is shown, and so often anew.
 const LONG: Duration = Duration::from_millis(500);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cli::host::fake::FakeHost;
-use crate::plugin::swap::{Phase, PhaseView};
+use crate::swap::{Phase, PhaseView};
 
 /// A host that answers with these states of a swap.
 fn host(views: &[SwapView]) -> FakeHost {

@@ -13,7 +13,7 @@ use super::Origins;
 use crate::admin::{Control, ControlError, Restarted};
 use crate::plugin::Origin;
 use crate::plugin::gate::Digest;
-use crate::plugin::swap::{Order, Outcome, SwapView};
+use crate::swap::{Order, Outcome, SwapView};
 
 /// It has one component, and takes what the file has at the moment of a swap for what runs.
 pub(super) struct FakeControl {

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{Origins, blocking, origin_of, swap};
 use crate::admin::Control;
 use crate::plugin::gate::Digest;
-use crate::plugin::swap::{Order, StateMode};
+use crate::swap::{Order, StateMode};
 
 /// Compares and swaps at each change of `hangups`, until nobody can change them any longer.
 pub(super) async fn follow(role: &Role, control: &dyn Control, origins: &Origins, mut hangups: watch::Receiver<u64>) {

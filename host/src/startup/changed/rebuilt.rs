@@ -11,7 +11,7 @@ use super::settled::{Settling, Stamp};
 use super::{Origins, blocking, origin_of, swap};
 use crate::admin::Control;
 use crate::plugin::gate::{Digest, elf};
-use crate::plugin::swap::{Order, StateMode};
+use crate::swap::{Order, StateMode};
 
 /// How often a file is looked at: of the second that it may take until new code answers this is little, and it costs one
 /// `stat`.
