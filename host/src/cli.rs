@@ -28,7 +28,10 @@ pub const FAILED: u8 = 1;
 const EXAMPLES: &str = "\
 Examples:
   componenthost --config config/standalone.toml
-      run RootCoord, QueryCoord and a QueryNode in one host, until SIGINT or SIGTERM
+      run RootCoord, QueryCoord and a QueryNode in one host, until SIGINT or SIGTERM; at SIGHUP each
+      component whose plugin file has changed is swapped
+  componenthost --config config/standalone.toml --watch
+      the same, and each is swapped as soon as its plugin was rebuilt
   componenthost check --config config/querynode.toml
       report every mistake in the configuration, and every plugin that would be refused
   componenthost check --connect --config config/querynode.toml
@@ -54,6 +57,8 @@ pub enum Command {
     Run {
         /// Its configuration.
         config: PathBuf,
+        /// Are components swapped whose files were rebuilt?
+        watch: bool,
     },
     /// Report mistakes without starting.
     Check(check::CheckArguments),
@@ -84,6 +89,9 @@ struct Arguments {
     /// The configuration; with it alone, the host runs
     #[arg(long, value_name = "FILE", env = config::FILE_VARIABLE, required = true)]
     config: Option<PathBuf>,
+    /// For development: swap a component by itself when its plugin was rebuilt; its state is kept if it can be
+    #[arg(long)]
+    watch: bool,
 }
 
 #[derive(Subcommand)]
@@ -117,7 +125,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, c
         (Some(Verb::Swap(arguments)), _) => Command::Swap(arguments),
         (Some(Verb::Restart(arguments)), _) => Command::Restart(arguments),
         (Some(Verb::Plugin(PluginVerb::Inspect(arguments))), _) => Command::Inspect(arguments),
-        (None, Some(config)) => Command::Run { config },
+        (None, Some(config)) => Command::Run { config, watch: arguments.watch },
         (None, None) => unreachable!("clap asks for one of both"),
     })
 }
@@ -151,7 +159,9 @@ mod tests {
     #[test]
     fn a_configuration_alone_runs_a_host() {
         let command = parsed("componenthost --config a.toml").expect("a command");
-        assert!(matches!(command, Command::Run { config } if config.as_os_str() == "a.toml"));
+        assert!(matches!(command, Command::Run { config, watch: false } if config.as_os_str() == "a.toml"));
+        let command = parsed("componenthost --config a.toml --watch").expect("a command");
+        assert!(matches!(command, Command::Run { watch: true, .. }));
     }
 
     #[test]
@@ -167,6 +177,8 @@ mod tests {
         for (line, code) in [
             ("componenthost", 64),
             ("componenthost start", 64),
+            ("componenthost --watch", 64),
+            ("componenthost --watch check --config a.toml", 64),
             ("componenthost check", 64),
             ("componenthost call querycoord", 64),
             ("componenthost call QueryCoord Search", 64),

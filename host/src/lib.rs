@@ -8,8 +8,7 @@
 //!   clients over those. [`metadata`]: what a component keeps in etcd.
 //! * [`plugin`]: from a file to a live component. [`serve`]: the listener, and the way of a call to a component.
 //! * [`admin`], [`cli`], [`config`], [`telemetry`]: what people see and say.
-//! * [`cluster`], [`etcd`], [`lifecycle`], [`metrics`], [`trouble`], [`wire`]: words that the parts share.
-//! * [`cluster`], [`etcd`], [`lifecycle`], [`tls`], [`trouble`], [`wire`]: what the parts share.
+//! * [`cluster`], [`etcd`], [`lifecycle`], [`metrics`], [`swap`], [`tls`], [`trouble`], [`wire`]: what the parts share.
 
 pub mod admin;
 pub mod cli;
@@ -29,6 +28,7 @@ pub mod shutdown;
 pub mod signals;
 pub mod startup;
 pub mod supervise;
+pub mod swap;
 pub mod telemetry;
 pub mod tls;
 pub mod trouble;

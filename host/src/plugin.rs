@@ -6,7 +6,7 @@
 pub mod copy;
 pub mod gate;
 pub mod inspect;
-pub mod swap;
+pub use crate::swap;
 
 mod asked;
 mod generation;

@@ -41,7 +41,7 @@ pub fn run(linked: &[Plugin]) -> ExitCode {
     };
     let code = control.block_on(async {
         match command {
-            Command::Run { config } => host(&config, linked, workers.handle()).await,
+            Command::Run { config, watch } => host(&config, watch, linked, workers.handle()).await,
             Command::Check(arguments) => check_plugins(&arguments, linked).await,
             Command::Call(arguments) => {
                 let called = cli::call::call(&arguments, &mut stdout()).await;
@@ -87,7 +87,7 @@ impl Runtimes {
     }
 }
 
-async fn host(file: &Path, linked: &[Plugin], workers: &Handle) -> ExitCode {
+async fn host(file: &Path, watch: bool, linked: &[Plugin], workers: &Handle) -> ExitCode {
     let config = match Config::load(file) {
         Ok(config) => config,
         Err(mistakes) => return mistaken(&mistakes),
@@ -108,6 +108,7 @@ async fn host(file: &Path, linked: &[Plugin], workers: &Handle) -> ExitCode {
         Err(error) if error.is_of_configuration() => return mistaken(&error),
         Err(error) => return failed(&error),
     };
+    let files = host.follow_files(signals.hangups(), watch);
     let ended = tokio::select! {
         () = stop.cancelled() => None,
         ended = host.ended() => Some(ended),
@@ -117,6 +118,8 @@ async fn host(file: &Path, linked: &[Plugin], workers: &Handle) -> ExitCode {
         Some(HostEnded::StopAsked(why)) => tracing::warn!(why, "told to stop through etcd: the host stops"),
         None => {}
     }
+    // Nothing is swapped any longer because of its file.
+    drop(files);
     // A stop that no signal has asked for has the same limit.
     stop.cancel();
     let stopped = shutdown::stop(host).await;

@@ -70,7 +70,7 @@ pub async fn stop(host: Host) -> Stopped {
 
 async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     // Ids are guarded to the end.
-    let Host { parts, members, drain, mut listener, admin, ids: _ids, reload: _reload } = host;
+    let Host { parts, members, drain, mut listener, admin, ids: _ids, control: _control, reload: _reload } = host;
     let all: Vec<Arc<Member>> = members.iter().map(|running| running.member.clone()).collect();
     let reserve = RESERVE.min(config.limit / 4);
     let mut ended = Box::pin(async {

@@ -1,4 +1,5 @@
-//! SIGTERM and SIGINT: the first asks for a stop, the second ends it at once; so does the stop's limit.
+//! SIGTERM and SIGINT: the first asks for a stop, the second ends it at once; so does the stop's limit. SIGHUP is counted,
+//! for whoever looks at files that may have changed.
 //!
 //! On a thread and a runtime of their own: a component that keeps every worker, or the very thread that stops the host,
 //! must keep neither a signal nor the end of the limit from being noticed.
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -26,11 +28,19 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// The signals of this process.
 pub struct Signals {
     stop: CancellationToken,
+    hangups: watch::Receiver<u64>,
+}
+
+/// Those that are taken over.
+struct Taken {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
-    /// Takes both signals over from the system's default, for the life of the process. From the first one on, or from the
-    /// moment that [`Signals::stop`] is cancelled, the process has this limit, whatever the rest of it does.
+    /// Takes the signals over from the system's default, for the life of the process. From the first one that asks
+    /// for a stop, or from the moment that [`Signals::stop`] is cancelled, the process has this limit, whatever the rest of it does.
     ///
     /// # Errors
     ///
@@ -39,19 +49,30 @@ impl Signals {
         let stop = CancellationToken::new();
         let (ready, listening) = mpsc::channel();
         let asked = stop.clone();
+        let (hung_up, hangups) = watch::channel(0);
         // It ends with the process: there is nothing to wait for.
-        thread::Builder::new().name("signals".to_owned()).spawn(move || listen(&asked, limit, &ready))?;
+        thread::Builder::new().name("signals".to_owned()).spawn(move || listen(&asked, &hung_up, limit, &ready))?;
         listening.recv().unwrap_or_else(|_| Err(io::Error::other("the thread of the signals has ended")))?;
-        Ok(Self { stop })
+        Ok(Self { stop, hangups })
     }
 
-    /// Cancelled by the first signal. Whoever cancels it begins the stop's limit as a signal does.
+    /// How often there was a SIGHUP. None is lost on who asks now; those that come at a time are one change.
+    pub fn hangups(&self) -> watch::Receiver<u64> {
+        self.hangups.clone()
+    }
+
+    /// Cancelled by the first signal that asks for a stop. Whoever cancels it begins the stop's limit as a signal does.
     pub fn stop(&self) -> CancellationToken {
         self.stop.clone()
     }
 }
 
-fn listen(stop: &CancellationToken, limit: Duration, ready: &mpsc::Sender<io::Result<()>>) {
+fn listen(
+    stop: &CancellationToken,
+    hung_up: &watch::Sender<u64>,
+    limit: Duration,
+    ready: &mpsc::Sender<io::Result<()>>,
+) {
     let tell = |result| {
         // Whoever asked waits for it.
         let _ = ready.send(result);
@@ -61,23 +82,35 @@ fn listen(stop: &CancellationToken, limit: Duration, ready: &mpsc::Sender<io::Re
         Err(error) => return tell(Err(error)),
     };
     runtime.block_on(async {
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => {
+        match Taken::take() {
+            Ok(taken) => {
                 tell(Ok(()));
-                follow(terminate, interrupt, stop, limit).await;
+                follow(taken, stop, hung_up, limit).await;
             }
-            (Err(error), _) | (_, Err(error)) => tell(Err(error)),
+            Err(error) => tell(Err(error)),
         }
     });
 }
 
+impl Taken {
+    fn take() -> io::Result<Self> {
+        let [terminate, interrupt, hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
+        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup? })
+    }
+}
+
 /// Until the process is ended.
-async fn follow(mut terminate: Signal, mut interrupt: Signal, stop: &CancellationToken, limit: Duration) {
+async fn follow(mut taken: Taken, stop: &CancellationToken, hung_up: &watch::Sender<u64>, limit: Duration) {
     let mut deadline = None;
     loop {
         let name = tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            _ = taken.terminate.recv() => "SIGTERM",
+            _ = taken.interrupt.recv() => "SIGINT",
+            _ = taken.hangup.recv() => {
+                hung_up.send_modify(|count| *count += 1);
+                continue;
+            }
             () = stop.cancelled(), if deadline.is_none() => {
                 deadline = Instant::now().checked_add(limit + MARGIN);
                 continue;
@@ -123,4 +156,24 @@ fn say(words: impl FnOnce() + Send + 'static) -> mpsc::Receiver<()> {
     // Without a thread for it the words go unsaid.
     let _ = thread::Builder::new().name("last-words".to_owned()).spawn(speak);
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Signal, getpid, kill_process};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_hangup_is_counted_and_asks_for_no_stop() {
+        let signals = Signals::listen(Duration::from_secs(60)).expect("they can be taken over");
+        let mut hangups = signals.hangups();
+        for _ in 0..2 {
+            kill_process(getpid(), Signal::HUP).expect("a process may signal itself");
+            let counted = tokio::time::timeout(Duration::from_secs(10), hangups.changed()).await;
+            counted.expect("in time").expect("its thread lives");
+        }
+        assert_eq!(*hangups.borrow(), 2);
+        assert!(!signals.stop().is_cancelled());
+    }
 }

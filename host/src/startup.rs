@@ -3,6 +3,7 @@
 //! The composition root: the only file that knows every part. Nothing here is fetched from a global; each step takes what
 //! the step before returned, so that a wrong order does not compile.
 
+mod changed;
 mod control;
 mod failed;
 mod gather;

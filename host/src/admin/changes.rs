@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::control::{Control, ControlError, Restarted};
-use crate::plugin::swap::{Order, SwapView};
+use crate::swap::{Order, SwapView};
 
 const SWAP: &str = "/api/v1/components/{role}/swap";
 const RESTART: &str = "/api/v1/components/{role}/restart";

@@ -7,7 +7,7 @@ use plugin_api::identity::Role;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use crate::plugin::swap::{Order, SwapView};
+use crate::swap::{Order, SwapView};
 
 /// Why nothing was begun.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

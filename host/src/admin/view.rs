@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::feed::Feed;
 use crate::metrics::Family;
-use crate::plugin::swap::SwapView;
+use crate::swap::SwapView;
 
 /// Where the answers come from. Each is made anew for each request, from watches: it must not block.
 pub trait View: Send + Sync + 'static {

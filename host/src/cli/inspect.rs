@@ -23,9 +23,9 @@ Examples:
 
 The file is opened in a process of its own: one that crashes there, hangs or exits is told so.
 
-Exit codes: 0 a plugin that this program can open, though a host may refuse its place; 1 it cannot be
-opened, ends the process that looks at it, or writes to standard output; 64 wrong command line or
-configuration.";
+Exit codes: 0 a plugin that this program can open, though a host may refuse its place; 1 it cannot
+be opened, ends the process that looks at it, or writes to standard output; 64 wrong command line
+or configuration.";
 
 /// Say what a plugin file is: role, version, dependencies, build, size
 #[derive(Args, Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct InspectArguments {
     /// Ask it as a component of this role, where it plays any
     #[arg(long)]
     pub role: Option<Role>,
-    /// A configuration, for what the gate says of the place ([plugins])
+    /// A configuration, for what its gate says of the place (plugins.dirs)
     #[arg(long, value_name = "FILE", env = crate::config::FILE_VARIABLE)]
     pub config: Option<PathBuf>,
     /// All of it as JSON

@@ -12,7 +12,7 @@ use plugin_api::identity::Role;
 use std::time::Duration;
 
 use super::host::{self, AskError, HostArguments, HostError};
-use crate::plugin::swap::{Order, Outcome, StateMode, SwapView};
+use crate::swap::{Order, Outcome, StateMode, SwapView};
 use shown::Shown;
 
 const EXAMPLES: &str = "\

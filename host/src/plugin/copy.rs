@@ -126,8 +126,8 @@ impl PrivateCopy {
     }
 }
 
-/// Copies what is mapped of an admitted plugin to the private directory `dir`, which is made where it is not there, under a name with the
-/// content's hash and the generation's number.
+/// Copies what is mapped of an admitted plugin to the private directory `dir`, which is made where it is not there, under a
+/// name with the whole content's hash and the generation's number.
 ///
 /// # Errors
 ///

@@ -53,6 +53,8 @@ pub enum OpenError {
 /// Where a library's code came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
+    /// Where it was found, absolute and before links were resolved: a newer one is found there.
+    pub found: PathBuf,
     /// The file, with links resolved.
     pub path: PathBuf,
     /// The hash of what was opened.
@@ -122,27 +124,27 @@ impl Library {
         // Reading, hashing and copying tens of megabytes, and the library's constructors, are no work for a worker.
         let (name, rules) = (PathBuf::from(name), config.clone());
         let (wanted, copies) = (allowed.clone(), copies.to_owned());
-        let (admitted, copy) = blocking(move || {
+        let (found, admitted, copy) = blocking(move || {
             let found = gate::find(&name, &rules.search_dirs())?;
             let admitted = gate::inspect(&found, &rules, &wanted)?;
             let copy = private_copy(&admitted, &copies, generation)?;
-            Ok((admitted, copy))
+            Ok((std::path::absolute(&found).unwrap_or(found), admitted, copy))
         })
         .await?;
         if config.first_look {
             first_look(Path::new(OWN_PROGRAM), copy.path(), &admitted.path, config.first_look_timeout).await?;
         }
-        blocking(move || Self::open_copy(&admitted, &copy, generation)).await
+        blocking(move || Self::open_copy(found, &admitted, &copy, generation)).await
     }
 
-    fn open_copy(admitted: &Admitted, copy: &PrivateCopy, generation: u64) -> Result<Self, OpenError> {
+    fn open_copy(found: PathBuf, admitted: &Admitted, copy: &PrivateCopy, generation: u64) -> Result<Self, OpenError> {
         let path = admitted.path.clone();
         let misfit = |source| GateError::Handshake { path: path.clone(), source };
         let loaded = Loaded::open(copy.verified_path()?, &admitted.entry_symbol).map_err(misfit)?;
         MAPPED.fetch_add(admitted.mapped.bytes, Ordering::Relaxed);
         remember(&loaded, &path)?;
         let agreed = loaded.header().and_then(agree).map_err(misfit)?;
-        let origin = Some(Origin { path, sha256: admitted.sha256 });
+        let origin = Some(Origin { found, path, sha256: admitted.sha256 });
         Ok(Self { agreed, generation, origin, mapped: Mapped::new(admitted.mapped.bytes) })
     }
 

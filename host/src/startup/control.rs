@@ -9,9 +9,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::Parts;
 use crate::admin::{Control, ControlError, Restarted};
-use crate::plugin::swap::{Order, SwapView};
 use crate::supervise::commands::Command;
 use crate::supervise::{Member, swap};
+use crate::swap::{Order, SwapView};
 
 /// The components of a host, to be changed.
 pub struct HostControl {

@@ -7,8 +7,8 @@ use crate::connections::DependencyView;
 use crate::discovery::FollowView;
 use crate::metrics::{ByRole, Family, Labels, Series};
 use crate::plugin::retired_bytes;
-use crate::plugin::swap::Outcome;
 use crate::supervise::Member;
+use crate::swap::Outcome;
 
 /// The states that a session's metric names; see `session`.
 const SESSION_STATES: [&str; 7] = ["registering", "held_by_other", "stand_by", "held", "lost", "deleted", "revoked"];

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::changed;
 use super::control::HostControl;
 use super::ids;
 use super::news;
@@ -83,6 +84,8 @@ pub struct Host {
     pub(crate) admin: Admin,
     /// Raises the server ids where etcd loses its data.
     pub(crate) ids: AbortOnDropHandle<()>,
+    /// What can be changed while it runs.
+    pub(crate) control: Arc<dyn Control>,
     /// Looks at the files of certificates, where there are any.
     pub(crate) reload: Option<AbortOnDropHandle<()>>,
 }
@@ -180,7 +183,7 @@ impl Host {
         let control: Arc<dyn Control> = Arc::new(HostControl::new(&opened, parts.clone()));
         admin.news = Some(news::begin(view.feed(), &opened, &parts));
         match Socket::bind(&directories.run, server_id) {
-            Ok(socket) => admin.add_socket(socket, view, control),
+            Ok(socket) => admin.add_socket(socket, view, control.clone()),
             // Ids meet by chance, and nothing that the host is for needs the socket.
             Err(error) if error.is_taken() => {
                 tracing::warn!(error = plugin_api::error::chain(&error), "no admin socket");
@@ -198,7 +201,16 @@ impl Host {
         let members = opened.into_iter().map(|member| Running::start(member, parts.clone())).collect();
         let ids = AbortOnDropHandle::new(tokio::spawn(ids::guard(parts.clone())));
         let reload = reload.map(|reload| AbortOnDropHandle::new(tokio::spawn(reload.run())));
-        Ok(Self { parts, members, drain, listener, admin, ids, reload })
+        Ok(Self { parts, members, drain, listener, admin, ids, control, reload })
+    }
+
+    /// Swaps components whose files have changed: at each of `hangups` and, with `watch`, as soon as one was rebuilt; until
+    /// what is returned is dropped.
+    pub fn follow_files(&self, hangups: watch::Receiver<u64>, watch: bool) -> AbortOnDropHandle<()> {
+        let members: Vec<_> = self.members.iter().map(|running| running.member.clone()).collect();
+        let origin = |member: &Arc<Member>| Some((member.role.clone(), member.library().origin()?.clone()));
+        let origins = Arc::new(move || members.iter().filter_map(origin).collect());
+        AbortOnDropHandle::new(tokio::spawn(changed::follow(self.control.clone(), origins, hangups, watch)))
     }
 
     /// Returns when the host cannot go on, or is not to.

@@ -8,8 +8,8 @@ use super::commands::Command;
 use super::policy::Decision;
 use super::swap::{Candidate, Retire};
 use super::{Alive, Member};
-use crate::plugin::swap::{Outcome, Phase};
 use crate::startup::{Parts, StepFailed};
+use crate::swap::{Outcome, Phase};
 
 /// Why a component begins again, or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -31,8 +31,8 @@ pub use told::{SwapEvent, Told};
 
 use super::{Life, Member};
 use crate::plugin::Library;
-use crate::plugin::swap::{Order, StateMode, SwapView};
 use crate::startup::Parts;
+use crate::swap::{Order, StateMode, SwapView};
 
 /// So many swaps are remembered.
 const HISTORY: usize = 32;

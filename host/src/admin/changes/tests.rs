@@ -9,7 +9,7 @@ use tower::ServiceExt as _;
 use super::*;
 use crate::admin::{ComponentView, Feed, Past, View, over_socket, over_tcp};
 use crate::metrics::Family;
-use crate::plugin::swap::{Outcome, Phase, StateMode};
+use crate::swap::{Outcome, Phase, StateMode};
 
 const QUERYNODE: &str = "/api/v1/components/querynode/swap";
 
@@ -18,6 +18,8 @@ struct Fake {
     swap: watch::Sender<SwapView>,
     asked: Mutex<Vec<Order>>,
     not_now: bool,
+    /// A restart does not end.
+    restarts_for_ever: bool,
 }
 
 #[async_trait]
@@ -30,13 +32,16 @@ impl Control for Fake {
 
     async fn restart(&self, role: &Role) -> Result<Restarted, ControlError> {
         self.allow(role)?;
+        if self.restarts_for_ever {
+            std::future::pending().await
+        }
         Ok(Restarted { state_code: "Healthy".to_owned(), detail: "healthy".to_owned(), started: true })
     }
 }
 
 impl Fake {
     fn new() -> Self {
-        Self { swap: watch::Sender::new(waiting()), asked: Mutex::default(), not_now: false }
+        Self { swap: watch::Sender::new(waiting()), asked: Mutex::default(), not_now: false, restarts_for_ever: false }
     }
 
     fn allow(&self, role: &Role) -> Result<(), ControlError> {
@@ -196,6 +201,14 @@ async fn a_restart_answers_what_came_of_it() {
     let (status, _, body) = ask(&routes, Method::POST, "/api/v1/components/querynode/restart", "").await;
     let restarted: Restarted = serde_json::from_str(&text(body).await).expect("what came of it");
     assert_eq!((status, restarted.started), (200, true));
+}
+
+#[tokio::test]
+async fn a_restart_that_does_not_end_is_not_waited_for_at_the_stop() {
+    let (routes, shutdown) = socket(&Arc::new(Fake { restarts_for_ever: true, ..Fake::new() }));
+    shutdown.cancel();
+    let (status, _, body) = ask(&routes, Method::POST, "/api/v1/components/querynode/restart", "").await;
+    assert!(status == 409 && text(body).await.contains("the host stops"), "{status}");
 }
 
 #[tokio::test]

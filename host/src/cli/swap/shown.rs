@@ -6,7 +6,7 @@ use std::time::Duration;
 use plugin_api::identity::Role;
 use tokio::time::Instant;
 
-use crate::plugin::swap::{Outcome, Phase, PhaseView, SwapView};
+use crate::swap::{Outcome, Phase, PhaseView, SwapView};
 
 /// A phase that runs longer is shown, and so often anew.
 const LONG: Duration = Duration::from_millis(500);
@@ -91,7 +91,9 @@ fn ended(outcome: Outcome, swap: &SwapView) -> String {
         }
         Outcome::Failed => "failed: neither generation serves; the component is started again".to_owned(),
     };
-    let reason = if swap.reason.is_empty() { String::new() } else { format!(": {}", swap.reason) };
+    // Most often it is what the failed phase's line says already.
+    let is_told = swap.phases.iter().any(|phase| phase.failed && phase.detail == swap.reason);
+    let reason = if swap.reason.is_empty() || is_told { String::new() } else { format!(": {}", swap.reason) };
     format!("{text}{reason}\n")
 }
 

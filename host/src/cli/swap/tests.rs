@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::*;
 use crate::cli::host::fake::FakeHost;
-use crate::plugin::swap::{Phase, PhaseView};
+use crate::swap::{Phase, PhaseView};
 
 /// A host that answers with these states of a swap.
 fn host(views: &[SwapView]) -> FakeHost {
@@ -94,6 +94,14 @@ async fn every_outcome_has_its_words_and_its_code() {
             "{text}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_a_failed_phase_says_is_not_said_again() {
+    let failed = (Phase::Prepare, 5.0, "no such file", true);
+    let host = host(&[view(&[failed], None, Some(Outcome::Refused), "no such file")]);
+    let (_, text) = run(&host, "swap querynode a").await;
+    assert!(text.ends_with("failed: no such file\nrefused: generation 1 serves as if nothing had been\n"), "{text}");
 }
 
 #[tokio::test]

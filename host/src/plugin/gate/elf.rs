@@ -67,6 +67,13 @@ pub enum ElfError {
     ManyEntries(Vec<String>),
 }
 
+impl ElfError {
+    /// May it be that the rest is only not written yet?
+    pub fn is_of_a_part(&self) -> bool {
+        matches!(self, Self::NotElf { .. } | Self::Truncated { .. } | Self::Damaged(_) | Self::Dynamic(_))
+    }
+}
+
 /// What the bytes of a plugin say of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {

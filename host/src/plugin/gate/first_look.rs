@@ -27,7 +27,7 @@ use looker::{Looker, Stream};
 pub use said::Described;
 use said::{Said, last_words};
 
-/// The hidden subcommand of the child; the copy's path follows it, and [`DESCRIBE`] where more is asked than a start needs.
+/// The hidden subcommand of the child; the copy's path follows it, and more where more is asked than a start needs.
 pub const SUBCOMMAND: &str = "__first-look";
 
 /// Makes the child ask what a component says of itself; a role follows it, or an empty text.

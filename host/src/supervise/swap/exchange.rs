@@ -13,7 +13,6 @@ use super::retire::{self, End, Retire, Retiring, Unused};
 use super::undo::{Progress, Undo};
 use super::{Candidate, Reporter, SwapError, Turn};
 use crate::plugin::Generation;
-use crate::plugin::swap::{Outcome, Phase, StateMode};
 use crate::serve::Hold;
 use crate::startup::StepFailed;
 use crate::supervise::driver::{Followed, Held};
@@ -21,6 +20,7 @@ use crate::supervise::generations::Stand;
 use crate::supervise::life::Failures;
 use crate::supervise::tenure::{Seen, Tenure};
 use crate::supervise::{Ended, Life, log_failure, within};
+use crate::swap::{Outcome, Phase, StateMode};
 
 impl Held<'_> {
     /// Puts a candidate in the place of the generation that serves; or leaves everything as it was.

@@ -12,12 +12,12 @@ use super::error::is_unimplemented;
 use super::undo::Progress;
 use super::{Reporter, SwapError};
 use crate::plugin::Generation;
-use crate::plugin::swap::{Phase, StateMode};
 use crate::serve::{Hold, Serving};
 use crate::session::SessionGuard;
 use crate::startup::{Parts, renew_dependencies, start_component};
 use crate::supervise::tenure::Tenure;
 use crate::supervise::{Life, Member, notices, within};
+use crate::swap::{Phase, StateMode};
 
 /// What a component does by itself ends. One that keeps a thread is waited for at most so long.
 pub(super) async fn end_background(role: &Role, generation: &Generation, limit: Duration) {

@@ -9,11 +9,11 @@ use plugin_api::error::chain;
 use super::retire::{self, Retire};
 use super::{Candidate, Reporter, SwapError, Turn};
 use crate::plugin::gate;
-use crate::plugin::swap::{Outcome, Phase};
 use crate::plugin::{Generation, Library};
 use crate::startup::Parts;
 use crate::supervise::commands::{Command, Slot};
 use crate::supervise::{Life, Member};
+use crate::swap::{Outcome, Phase};
 
 /// Makes a candidate and hands it to the component's owner; or says why not.
 pub(super) async fn run(member: Arc<Member>, parts: Arc<Parts>, mut reporter: Reporter, turn: Turn) {

@@ -8,11 +8,11 @@ use plugin_api::error::chain;
 
 use super::retire::{End, Retire, Retiring};
 use super::{Reporter, Turn};
-use crate::plugin::swap::{Outcome, Phase};
 use crate::startup::{Parts, StepFailed};
 use crate::supervise::driver::Held;
 use crate::supervise::tenure::Tenure;
 use crate::supervise::{Alive, Ended, Life, Member, within};
+use crate::swap::{Outcome, Phase};
 
 /// A swap that has come to its switch, and is not over.
 pub struct Probation {

@@ -7,7 +7,7 @@ use plugin_api::identity::Role;
 use tokio::sync::watch;
 
 use super::told::Told;
-use crate::plugin::swap::{Order, Outcome, Phase, PhaseView, SwapView};
+use crate::swap::{Order, Outcome, Phase, PhaseView, SwapView};
 
 /// The writer. Where it is dropped without an outcome, the host has stopped.
 pub struct Reporter {

@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Reporter, Turn};
-use crate::plugin::swap::{Outcome, Phase};
 use crate::plugin::{Generation, Traces};
 use crate::startup::Parts;
 use crate::supervise::generations::{Generations, Stand};
 use crate::supervise::{Life, Member, end_generation};
+use crate::swap::{Outcome, Phase};
 
 /// How long calls that were cut may take to end.
 const CUT_LIMIT: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 use tokio::sync::broadcast;
 
-use crate::plugin::swap::{Outcome, PhaseView};
+use crate::swap::{Outcome, PhaseView};
 
 /// So many events wait for a listener that is slow; a swap has at most ten.
 const WAITING: usize = 64;

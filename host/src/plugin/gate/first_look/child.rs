@@ -1,7 +1,6 @@
 //! The child process of a first look: opens one copy, says what it saw, and ends.
 //!
-//! It reads no configuration, and starts a runtime only where a component is to be made. What it writes is in
-//! [`super::said`].
+//! It reads no configuration, and starts a runtime only where a component is to be made. What it writes is in `said`.
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
