@@ -28,6 +28,7 @@ mod simulation;
 mod standby;
 mod startup;
 mod static_linking;
+mod swap;
 mod tidy;
 mod tls;
 mod tour;

@@ -57,6 +57,19 @@ pub fn second(plugin: &str) -> String {
     format!("{plugin}_v2")
 }
 
+/// A plugin without what only a debugger reads, in this folder: a fraction of the bytes that a swap has to read and to hash,
+/// as in a release.
+///
+/// # Panics
+///
+/// Where it cannot be made.
+pub fn stripped(plugin: &str, folder: &Path) -> PathBuf {
+    let file = folder.join(format!("lib{plugin}.so"));
+    let done = Command::new("strip").arg("--strip-debug").arg(plugin_file(plugin)).arg("-o").arg(&file).status();
+    assert!(done.is_ok_and(|status| status.success()), "strip cannot make {}; it comes with cc", file.display());
+    file
+}
+
 /// `target/debug` or `target/release`: where this very executable lies; that of a test in `deps` there.
 fn profile_dir() -> PathBuf {
     let program = std::env::current_exe().expect("a process knows its executable");

@@ -74,6 +74,12 @@ impl Bordered {
 
     /// Starts and activates it.
     pub async fn start(&self) -> &Self {
+        self.start_only().await.component.activate(plugin_api::Resume::Fresh).await.expect("it is activated");
+        self
+    }
+
+    /// Starts it, as a standby is.
+    pub async fn start_only(&self) -> &Self {
         let identity = Identity {
             cluster: "none".to_owned(),
             role: self.role.clone(),
@@ -82,7 +88,6 @@ impl Bordered {
             generation: 1,
         };
         self.component.start(&identity).await.expect("it starts");
-        self.component.activate(plugin_api::Resume::Fresh).await.expect("it is activated");
         self
     }
 

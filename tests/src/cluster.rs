@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::binary::{binary, plugin_dir};
 use crate::config::HostConfig;
 use crate::etcd::{self, Etcd};
-use crate::host::Host;
+use crate::host::{Host, Start};
 
 /// The time to live of every session here, in seconds: what the test's own etcd allows at least.
 pub const TTL_SECONDS: u64 = 2;
@@ -99,7 +99,14 @@ impl Cluster {
 
     /// The same with another program than the built host, and with variables of the environment.
     pub fn spawn_program(&self, program: &Path, config: HostConfig, env: &[(&str, &str)]) -> Host {
-        Host::spawn(program, &config.roles().join("+"), config, env)
+        let env = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        Host::spawn(program, &config.roles().join("+"), config, Start { env, ..Start::default() })
+    }
+
+    /// Starts a host with more arguments than its configuration, and does not wait for anything.
+    pub fn spawn_with(&self, arguments: &[&str], config: HostConfig) -> Host {
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Host::spawn(binary(), &config.roles().join("+"), config, Start { arguments, ..Start::default() })
     }
 
     /// Starts a host with one probe in that role and waits until it listens.

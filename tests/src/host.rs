@@ -26,9 +26,18 @@ pub struct Host {
     program: PathBuf,
     name: String,
     config: HostConfig,
-    env: Vec<(String, String)>,
+    start: Start,
     directory: TempDir,
     run: Mutex<Run>,
+}
+
+/// What each process is started with, beside its configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Start {
+    /// Variables of the environment.
+    pub env: Vec<(String, String)>,
+    /// More arguments.
+    pub arguments: Vec<String>,
 }
 
 /// The present process and where it is reached.
@@ -47,14 +56,13 @@ struct Addresses {
 
 impl Host {
     /// Starts a host and does not wait for anything. `config` needs no folders: the host gets a temporary one.
-    pub fn spawn(program: &Path, name: &str, config: HostConfig, env: &[(&str, &str)]) -> Self {
+    pub fn spawn(program: &Path, name: &str, config: HostConfig, start: Start) -> Self {
         let directory = TempDir::with_prefix("componenthost-test-").expect("a temporary directory can be made");
         let path = |name: &str| directory.path().join(name).display().to_string();
         let config = config.set("host.state_dir", path("state")).set("host.run_dir", path("run"));
         config.write(&directory.path().join("host.toml"));
-        let env: Vec<_> = env.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let run = Mutex::new(Run::start(program, name, &directory, &env, 1));
-        Self { program: program.to_owned(), name: name.to_owned(), config, env, directory, run }
+        let run = Mutex::new(Run::start(program, name, &directory, &start, 1));
+        Self { program: program.to_owned(), name: name.to_owned(), config, start, directory, run }
     }
 
     /// The host's own folder, for whatever a test lays beside its configuration.
@@ -213,6 +221,11 @@ impl Host {
         self.run().process.signal(Signal::TERM);
     }
 
+    /// Sends SIGHUP.
+    pub fn hang_up(&self) {
+        self.run().process.signal(Signal::HUP);
+    }
+
     /// Sends SIGTERM and waits for its end.
     pub async fn stop(&self) -> ExitStatus {
         self.terminate();
@@ -245,7 +258,7 @@ impl Host {
     pub async fn restart(&self) -> &Self {
         self.kill9();
         let number = self.run().number + 1;
-        *self.lock() = Run::start(&self.program, &self.name, &self.directory, &self.env, number);
+        *self.lock() = Run::start(&self.program, &self.name, &self.directory, &self.start, number);
         self.listening().await
     }
 
@@ -279,10 +292,12 @@ impl Host {
 }
 
 impl Run {
-    fn start(program: &Path, name: &str, directory: &TempDir, env: &[(String, String)], number: u32) -> Self {
+    fn start(program: &Path, name: &str, directory: &TempDir, start: &Start, number: u32) -> Self {
         let config = directory.path().join("host.toml").display().to_string();
         let output = directory.path().join(format!("output-{number}"));
-        let process = Process::start(name, program, &["--config", &config], env, &output);
+        let own = start.arguments.iter().map(String::as_str);
+        let arguments: Vec<_> = ["--config", &config].into_iter().chain(own).collect();
+        let process = Process::start(name, program, &arguments, &start.env, &output);
         Self { number, process: Arc::new(process), addresses: None }
     }
 }

@@ -8,18 +8,25 @@ use crate::host::Host;
 /// What a process uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Usage {
-    /// Memory in bytes, without pages of files that nobody has written to (`RssAnon`): these the kernel takes back.
+    /// Memory in bytes (`VmRSS`).
     pub memory: u64,
+    /// Of that, without pages of files that nobody has written to (`RssAnon`): these the kernel takes back.
+    pub private: u64,
     /// How many threads have each name.
     pub threads: BTreeMap<String, usize>,
-    /// How many files and sockets are open.
-    pub files: usize,
+    /// How many files of each kind are open, sockets among them.
+    pub files: BTreeMap<String, usize>,
 }
 
 impl Usage {
     /// How many threads there are.
     pub fn thread_count(&self) -> usize {
         self.threads.values().sum()
+    }
+
+    /// How many files are open.
+    pub fn file_count(&self) -> usize {
+        self.files.values().sum()
     }
 }
 
@@ -33,16 +40,25 @@ impl Host {
         self.assert_running();
         let process = format!("/proc/{}", self.pid());
         let status = fs::read_to_string(format!("{process}/status")).expect("Linux shows a process' status");
-        let kilobytes = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"));
-        let memory =
-            kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("Linux counts a process' memory") * 1024;
-        let mut threads = BTreeMap::new();
-        let tasks = fs::read_dir(format!("{process}/task")).expect("Linux shows a process' threads");
-        // A thread that has ended meanwhile has no name any more.
-        for name in tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("comm")).ok()) {
-            *threads.entry(name.trim().to_owned()).or_default() += 1;
-        }
-        let files = fs::read_dir(format!("{process}/fd")).expect("Linux shows a process' files").count();
-        Usage { memory, threads, files }
+        let bytes = |name: &str| {
+            let kilobytes = status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB"));
+            kilobytes.and_then(|number| number.parse::<u64>().ok()).expect("Linux counts a process' memory") * 1024
+        };
+        let (memory, private) = (bytes("VmRSS:"), bytes("RssAnon:"));
+        let read = |folder: &str| {
+            fs::read_dir(format!("{process}/{folder}")).expect("Linux shows what a process has").flatten()
+        };
+        // What has ended or was closed meanwhile has no name any more.
+        let threads = read("task").filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        let files = read("fd").filter_map(|file| Some(fs::read_link(file.path()).ok()?.display().to_string()));
+        let threads = count(threads.map(|name| name.trim().to_owned()));
+        let files = count(files.map(|name| name.split(":[").next().unwrap_or_default().to_owned()));
+        Usage { memory, private, threads, files }
     }
+}
+
+fn count(names: impl Iterator<Item = String>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    names.for_each(|name| *counts.entry(name).or_default() += 1);
+    counts
 }

@@ -60,6 +60,8 @@ pub struct FaultConfig {
 pub enum Fault {
     /// It returns an error, where it can.
     Fail,
+    /// It returns the error of a method that its author has not written.
+    Unwritten,
     /// It panics.
     Panic,
     /// It does not return.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use plugin_api::error::BoxError;
+use plugin_api::error::{BoxError, Error};
 use semver::Version;
+use tonic::Code;
 
 use crate::config::ProbeConfig;
 use crate::edition::Edition;
@@ -52,7 +53,7 @@ impl Mischief {
                 tokio::time::sleep(length(&fault)).await;
                 Ok(())
             }
-            Fault::Fail | Fault::Panic | Fault::Block => self.play_at_once(method),
+            Fault::Fail | Fault::Unwritten | Fault::Panic | Fault::Block => self.play_at_once(method),
         }
     }
 
@@ -61,6 +62,9 @@ impl Mischief {
         let Some(fault) = self.fault(method) else { return Ok(()) };
         match fault.how {
             Fault::Fail => Err(format!("{method:?} fails as configured").into()),
+            Fault::Unwritten => {
+                Err(Error::new(Code::Unimplemented, format!("{method:?} is not written, as configured")).into())
+            }
             Fault::Panic => panic!("{method:?} panics as configured"),
             Fault::Slow => {
                 std::thread::sleep(length(&fault));

@@ -1,8 +1,8 @@
 //! The second version of a component, to be swapped for the first: the same code, under another version and with another
 //! format of its state.
 //!
-//! Each crate beside this one makes a plugin of it. Its state has a field more than that of the first version ([`state`]); it
-//! reads both, and the first version reads what it writes.
+//! Each crate beside this one makes a plugin of it. Its state has a field more than that of the first version; it reads both,
+//! and the first version reads what it writes (`proto::state`).
 //!
 //! # One entry symbol
 //!
@@ -13,32 +13,34 @@
 //! that has the symbol in it. Nor would a feature of the first version that leaves its entry out: Cargo builds a crate once
 //! for the whole workspace, with all features that anybody asks for, and `librootcoord.so` would be without an entry as well.
 
-pub mod state;
-
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use plugin_api::{
     BoxError, Component, Context, Deactivation, Descriptor, PeerEvent, Resume, Services, Snapshot, async_trait,
 };
+use proto::state::Format;
 
-use crate::state::HandedOn;
+/// Its state: that of the first version, with [`HANDED_ON`].
+const STATE: Format = Format { version: 2, readable_from: 1 };
+
+/// The field more.
+const HANDED_ON: &str = "handed_on";
 
 /// A component in its second version.
 pub struct Second<C> {
     first: C,
-    /// How often its state has been handed to a second version.
-    handed_on: Mutex<HandedOn>,
+    /// How often its state has been handed to a second version; 0 where it begins.
+    handed_on: AtomicU64,
 }
 
 impl<C> Second<C> {
     /// Of the first version's code.
     pub fn new(first: C) -> Self {
-        Self { first, handed_on: Mutex::default() }
+        Self { first, handed_on: AtomicU64::new(0) }
     }
 
-    fn handed_on(&self) -> std::sync::MutexGuard<'_, HandedOn> {
-        self.handed_on.lock().unwrap_or_else(PoisonError::into_inner)
+    fn handed_on(&self) -> u64 {
+        self.handed_on.load(Ordering::Relaxed)
     }
 }
 
@@ -53,7 +55,7 @@ impl<C: Component> Component for Second<C> {
     }
 
     async fn activate(&self, resume: Resume) -> Result<(), BoxError> {
-        tracing::info!(?resume, handed_on = self.handed_on().0, "the second version is active");
+        tracing::info!(?resume, handed_on = self.handed_on(), "the second version is active");
         self.first.activate(resume).await
     }
 
@@ -75,13 +77,14 @@ impl<C: Component> Component for Second<C> {
 
     async fn snapshot(&self) -> Result<Snapshot, BoxError> {
         let snapshot = self.first.snapshot().await?;
-        Ok(state::second(snapshot, *self.handed_on())?)
+        Ok(STATE.add(snapshot, HANDED_ON, &self.handed_on())?)
     }
 
     async fn restore(&self, snapshot: Snapshot) -> Result<(), BoxError> {
-        let handed_on = state::handed_on(&snapshot)?;
+        // A first version's has none.
+        let before: Option<u64> = STATE.added(&snapshot, HANDED_ON)?;
         self.first.restore(snapshot).await?;
-        *self.handed_on() = HandedOn(handed_on.0 + 1);
+        self.handed_on.store(before.unwrap_or_default() + 1, Ordering::Relaxed);
         Ok(())
     }
 }

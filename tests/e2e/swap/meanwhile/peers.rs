@@ -1,0 +1,65 @@
+//! A swap while peers come and go: the links stay, and the new generation knows how things are.
+
+use componenthost::plugin::swap::{Outcome, Phase};
+use probe_plugin::knobs::{Fault, Method};
+use probe_plugin::v1::{CallKind, Empty, PeersRequest};
+use tests::probe::{call, reaches};
+use tests::{LIMIT, eventually, holds};
+
+use crate::swap::rig::{AT_ONCE, Rig};
+
+#[tokio::test]
+async fn the_new_one_has_the_links_that_are_there() {
+    let rig = Rig::start().await;
+    let dialled = async || rig.alpha.connections().await["dependencies"][0]["peers"][0]["attempts"].clone();
+    let (before, address) = (dialled().await, rig.beta.address().await);
+    assert_eq!(rig.alpha.connected_to(&address), 1);
+    rig.swap(&AT_ONCE).await.assert(Outcome::Committed);
+    let seen = rig.probe().await.call(call("beta", CallKind::Unary)).await.expect("an answer").into_inner();
+    assert_eq!((seen.code, dialled().await, rig.alpha.connected_to(&address)), (0, before, 1), "{seen:?}");
+    let table = rig.probe().await.events(Empty {}).await.expect("an answer").into_inner();
+    for (way, events) in [("on_peer", table.on_peer), ("watched", table.watched)] {
+        assert_eq!(events.first().map(|event| event.change.as_str()), Some("table"), "{way}: {events:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_dies_meanwhile_is_known_to_be_gone_and_comes_back() {
+    let rig = Rig::start().await;
+    rig.second_goes_wrong(Method::Start, Fault::Wait);
+    let swapping = rig.begin_swap(&AT_ONCE).await;
+    rig.alpha.swap_in("alpha", Phase::Warm).await;
+    rig.beta.kill9();
+    rig.heal();
+    swapping.ended().await.assert(Outcome::Committed);
+    let probe = rig.probe().await;
+    eventually(LIMIT, async || {
+        let peers = probe.clone().peers(PeersRequest { role: "beta".into() }).await.expect("an answer").into_inner();
+        holds(peers.peers.iter().all(|peer| peer.link != "ready"), peers)
+    })
+    .await;
+    rig.beta.restart().await.healthy().await;
+    reaches(&probe, &call("beta", CallKind::Unary)).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_hangs_holds_no_swap_up() {
+    let rig = Rig::start().await;
+    rig.beta.sigstop().await;
+    rig.swap(&AT_ONCE).await.assert(Outcome::Committed);
+    rig.beta.cont();
+    reaches(&rig.probe().await, &call("beta", CallKind::Unary)).await;
+}
+
+#[tokio::test]
+async fn a_caller_that_dies_meanwhile_is_of_no_interest() {
+    let rig = Rig::start().await;
+    rig.second_goes_wrong(Method::Start, Fault::Wait);
+    let swapping = rig.begin_swap(&AT_ONCE).await;
+    rig.alpha.swap_in("alpha", Phase::Warm).await;
+    rig.gamma.kill9();
+    rig.heal();
+    swapping.ended().await.assert(Outcome::Committed);
+    rig.gamma.restart().await.healthy().await;
+    rig.is_called().await;
+}
