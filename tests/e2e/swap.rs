@@ -10,5 +10,7 @@ mod meanwhile;
 mod once;
 mod probation;
 mod quarantine;
+mod random;
 mod rig;
 mod versions;
+mod watched;

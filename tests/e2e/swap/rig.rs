@@ -4,7 +4,6 @@ mod calls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use probe_plugin::knobs::{Fault, FaultConfig, Knobs, Lies, Method};
@@ -138,27 +137,27 @@ impl Rig {
 
     /// Calls of all kinds to `alpha`, from a client and from another host, and from `alpha` to its peer.
     pub async fn load(&self) -> Load<'_> {
-        let (probe, gamma) = (self.probe().await, self.gamma.probe("gamma").await);
-        let written = Arc::new(AtomicU64::new(0));
-        let own = || probe.clone();
-        let (unary, server, client, bidi, meta, alpha) = (own(), own(), own(), own(), own(), own());
+        let (alpha, gamma) = (self.probe().await, self.gamma.probe("gamma").await);
+        let (unary, bidi) = (gamma.clone(), gamma.clone());
+        self.clients_load(&alpha)
+            .with("calls of its own", async move || calls_on(&alpha, call("beta", CallKind::Unary)).await)
+            .with("calls of another host", async move || calls_on(&unary, call("alpha", CallKind::Unary)).await)
+            .with("streams of another host", async move || calls_on(&bidi, call("alpha", CallKind::BidiStream)).await)
+            .with("gated calls of another host", async move || self.counts_from(&gamma).await)
+    }
+
+    /// Calls of all kinds from a client alone, for tests in which other hosts go.
+    pub fn clients_load<'a>(&'a self, alpha: &Probe) -> Load<'a> {
+        let written = AtomicU64::new(0);
+        let own = || alpha.clone();
+        let (unary, server, client, bidi, meta, count) = (own(), own(), own(), own(), own(), own());
         Load::default()
             .with("unary calls", async move || unary_call(&unary).await)
             .with("server streams", async move || server_stream(&server).await)
             .with("client streams", async move || client_stream(&client).await)
             .with("bidirectional streams", async move || bidi_stream(&bidi).await)
-            .with("gated calls", async move || self.counts_over(&probe).await.map(drop))
             .with("writes of metadata", async move || put(&meta, written.fetch_add(1, Ordering::Relaxed)).await)
-            .with("calls of its own", async move || calls_on(&alpha, call("beta", CallKind::Unary)).await)
-            .with("calls of another host", {
-                let gamma = gamma.clone();
-                async move || calls_on(&gamma, call("alpha", CallKind::Unary)).await
-            })
-            .with("streams of another host", {
-                let gamma = gamma.clone();
-                async move || calls_on(&gamma, call("alpha", CallKind::BidiStream)).await
-            })
-            .with("gated calls of another host", async move || self.counts_from(&gamma).await)
+            .with("gated calls", async move || self.counts_over(&count).await.map(drop))
     }
 
     async fn counts_from(&self, gamma: &Probe) -> Result<(), String> {
