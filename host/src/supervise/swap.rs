@@ -1,9 +1,9 @@
 //! Swaps of one component: another generation takes the place of the one that serves, under the same session, and nobody's
 //! call fails for it.
 //!
-//! A swap is prepared beside the component, which notices nothing ([`prepare`]); then its owner exchanges the generations
-//! ([`exchange`]), puts the new one on probation ([`probation`]), and lets the other one's calls end ([`retire`]). What is
-//! undone where it goes no further is decided in [`undo`]. Swaps of one component take turns.
+//! A swap is prepared beside the component, which notices nothing (`prepare`); then its owner exchanges the generations
+//! (`exchange`, by `phases`), puts the new one on probation (`probation`), and lets the other one's calls end (`retire`). What
+//! is undone where it goes no further is decided in `undo`. Swaps of one component take turns.
 
 mod error;
 mod exchange;

@@ -53,6 +53,34 @@ pub mod querycoord {
     }
 }
 
+/// Is this path (`/package.Service/Method`) that of a method in an encoded `FileDescriptorSet`? For tests of what a descriptor
+/// names.
+pub fn has_method(file_descriptor_set: &[u8], path: &str) -> bool {
+    let mut parts = path.strip_prefix('/').unwrap_or_default().split('/').flat_map(|part| part.rsplitn(2, '.'));
+    // The package, the service and the method stand there as texts, each with its length before it.
+    let is_there = |name: &str| {
+        let text = [&[name.len() as u8], name.as_bytes()].concat();
+        file_descriptor_set.windows(text.len()).any(|at| at == text)
+    };
+    path.matches('/').count() == 2 && parts.all(is_there)
+}
+
 /// The largest message that the three take, in bytes: room for 16384 queries of 1024 components. tonic's own limit of
 /// 4 MiB would refuse searches that the limits of [`batch`] allow.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_found_by_its_whole_path() {
+        let has = |path| has_method(rootcoord::v1::FILE_DESCRIPTOR_SET, path);
+        assert!(has("/componenthost.rootcoord.v1.RootCoord/AllocID"));
+        let others = ["", "AllocID", "/AllocID", "/componenthost.rootcoord.v1.RootCoord/AllocId"];
+        let more = ["/componenthost.querynode.v1.RootCoord/AllocID", "/componenthost.rootcoord.v1.Root/AllocID"];
+        for path in others.iter().chain(&more) {
+            assert!(!has(path), "{path}");
+        }
+    }
+}

@@ -12,8 +12,10 @@
 //! loaded ([`loads`]); before that a crash takes it back. A load that was begun goes on though its caller goes away: it is
 //! completed or, where no node can take a segment, taken back.
 //!
-//! Until the first table of nodes has come nobody is taken for dead, and nothing is done.
+//! Until the first table of nodes has come nobody is taken for dead, and nothing is done. In a swap another generation goes on
+//! from what this one knows ([`knowledge`]).
 
+mod knowledge;
 mod loads;
 mod moving;
 mod nodes;
@@ -34,6 +36,7 @@ use tonic::Status;
 
 use crate::serving::Standing;
 
+pub(crate) use self::knowledge::Knowledge;
 pub(crate) use self::loads::Done;
 pub(crate) use self::records::{Key, Record, Unreadable};
 
@@ -226,12 +229,17 @@ enum Asked {
 pub(crate) struct Core {
     settings: Settings,
     now: Time,
-    /// The first table has come.
+    /// The first table has come; or another generation, to which it had come, has told of all nodes.
     table: bool,
+    all_known: bool,
     fenced: bool,
+    /// A swap hands over what is known: nothing is begun any more.
+    paused: bool,
     collections: BTreeMap<i64, Collection>,
     segments: BTreeMap<i64, Segment>,
     nodes: BTreeMap<i64, Node>,
+    /// By segment: the aim that another generation has handed over, until the first table.
+    planned: BTreeMap<i64, Vec<i64>>,
     /// The metadata for all that is known, and the keys that may have to change.
     mirror: BTreeMap<Key, Bytes>,
     dirty: BTreeSet<Key>,
@@ -264,10 +272,13 @@ impl Core {
             settings,
             now: Time::ZERO,
             table: false,
+            all_known: false,
             fenced: false,
+            paused: false,
             collections: BTreeMap::new(),
             segments: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            planned: BTreeMap::new(),
             mirror: BTreeMap::new(),
             dirty: BTreeSet::new(),
             writing: Writing::Idle,
@@ -307,7 +318,7 @@ impl Core {
             Input::Fenced(fenced) => self.fenced = fenced,
             Input::NotHeld(node, segments) => self.not_held(node, &segments),
             Input::Load { token, collection, segments, replica_number } => {
-                self.load(collection, loads::Asked { token, segments, replica_number });
+                self.load(collection, loads::Asked { token: Some(token), segments, replica_number });
             }
             Input::Release { token, id, name } => self.release(token, id, &name),
             Input::Timer => {}
@@ -328,7 +339,7 @@ impl Core {
             self.place_again = true;
             self.even_again = true;
         }
-        if self.table {
+        if self.table && !self.paused {
             self.ask();
         }
         loop {
@@ -337,12 +348,14 @@ impl Core {
             }
             if self.table && std::mem::take(&mut self.place_again) {
                 self.place_lacking();
-            } else if self.touched.is_empty() && !self.move_one() {
+            } else if self.touched.is_empty() && (self.paused || !self.move_one()) {
                 break;
             }
         }
-        self.write();
-        if self.table && !self.fenced {
+        if !self.paused {
+            self.write();
+        }
+        if self.table && !self.fenced && !self.paused {
             self.start_releases();
             self.start_loads();
             self.dismiss();

@@ -3,9 +3,13 @@
 //! It drives the rules of [`crate::core`]: one task, from `activate` to `deactivate`, is told what happens, one thing after the
 //! other, and carries out what follows ([`driver`]). What searches go by is published before a node is told to release
 //! anything. Nobody who asks waits for that task but `LoadCollection` and `ReleaseCollection`.
+//!
+//! A generation that was swapped out is told of nothing any more, and its searches go on: what they go by is read from the
+//! metadata then, when a node fails them ([`swap`]).
 
 mod driver;
 mod notices;
+mod swap;
 #[cfg(test)]
 mod tests;
 
@@ -13,13 +17,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use proto::store::Store;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tonic::Status;
 
 use crate::cluster::Cluster;
-use crate::core::{Core, Done, Input, Key, Settings, Token};
+use crate::core::{Core, Done, Input, Key, Knowledge, Settings, Token};
 use crate::limit::limited;
 use crate::serving::{Overview, Serving};
 
@@ -45,12 +50,25 @@ pub(crate) struct Limits {
     pub(crate) call: Duration,
 }
 
+/// What an engine may rely on when it is activated.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// The metadata alone.
+    Nothing,
+    /// What another generation has handed over, as far as the metadata agrees.
+    Handed(Knowledge),
+    /// All that it knows itself: nobody else was active meanwhile. Nothing is read for it.
+    Kept,
+}
+
 /// The way to the task, where it runs, and who waits for it.
 #[derive(Default)]
 struct Callers {
     inputs: Option<mpsc::UnboundedSender<Input>>,
     waiting: BTreeMap<Token, oneshot::Sender<Result<Done, Status>>>,
     next: u64,
+    /// It has been active: what it knows is not nothing.
+    has_been_active: bool,
 }
 
 impl<S: Store, C: Cluster> Engine<S, C> {
@@ -68,14 +86,45 @@ impl<S: Store, C: Cluster> Engine<S, C> {
         }
     }
 
-    /// Reads what is wanted from the metadata; the answer is the task that goes on from there.
-    pub(crate) async fn activate(self: &Arc<Self>) -> Result<impl Future<Output = ()> + Send + use<S, C>, Status> {
+    /// Begins with what is known, and else with what the metadata says; the answer is the task that goes on from there.
+    pub(crate) async fn activate(
+        self: &Arc<Self>,
+        known: Known,
+    ) -> Result<impl Future<Output = ()> + Send + use<S, C>, Status> {
         self.deactivate();
+        let core = match known {
+            Known::Kept if self.callers().has_been_active => self.core().again(self.begun.elapsed()),
+            Known::Kept | Known::Nothing => self.read_core().await?,
+            Known::Handed(knowledge) => {
+                let mut core = self.read_core().await?;
+                core.recall(self.begun.elapsed(), knowledge);
+                core
+            }
+        };
+        *self.core() = core;
+        self.publish_all();
+        let (sender, inputs) = mpsc::unbounded_channel();
+        let mut callers = self.callers();
+        (callers.inputs, callers.has_been_active) = (Some(sender), true);
+        Ok(driver::run(Arc::clone(self), inputs))
+    }
+
+    async fn read_core(&self) -> Result<Core, Status> {
         let mut entries = Vec::new();
         for prefix in Key::PREFIXES {
-            entries.extend(self.store.range(prefix).await?);
+            entries.extend(self.records(prefix).await?);
         }
-        let entries = entries.into_iter().filter_map(|entry| match Key::parse(&entry.key) {
+        let (core, unreadable) = Core::new(self.settings, entries);
+        for error in unreadable {
+            tracing::error!(error = plugin_api::error::chain(&error), "a record cannot be understood");
+        }
+        Ok(core)
+    }
+
+    /// The records of the metadata whose keys begin so.
+    async fn records(&self, prefix: &str) -> Result<Vec<(Key, Bytes)>, Status> {
+        let entries = self.store.range(prefix).await?.into_iter();
+        let known = entries.filter_map(|entry| match Key::parse(&entry.key) {
             Some(key) => Some((key, entry.value)),
             None => {
                 tracing::warn!(
@@ -85,16 +134,7 @@ impl<S: Store, C: Cluster> Engine<S, C> {
                 None
             }
         });
-        let (core, unreadable) = Core::new(self.settings, entries);
-        for error in unreadable {
-            tracing::error!(error = plugin_api::error::chain(&error), "a record cannot be understood");
-        }
-        *self.core() = core;
-        self.serving.write().unwrap_or_else(PoisonError::into_inner).clear();
-        self.publish();
-        let (sender, inputs) = mpsc::unbounded_channel();
-        self.callers().inputs = Some(sender);
-        Ok(driver::run(Arc::clone(self), inputs))
+        Ok(known.collect())
     }
 
     /// Nothing is done any more: whoever waits is told so. Searches go on by what was known.
@@ -191,6 +231,15 @@ impl<S: Store, C: Cluster> Engine<S, C> {
                 None => drop(serving.remove(&id)),
             }
         }
+    }
+
+    /// The same of all collections, in place of what there was: at no moment is one missing that a search is on its way to.
+    fn publish_all(&self) {
+        let mut core = self.core();
+        let all = core.take_changed().into_iter().filter_map(|id| Some((id, Arc::new(core.serving(id)?))));
+        let all = all.collect();
+        drop(core);
+        *self.serving.write().unwrap_or_else(PoisonError::into_inner) = all;
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {

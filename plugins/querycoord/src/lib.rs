@@ -7,33 +7,42 @@
 //! ```
 //!
 //! What it wants is in its metadata, changed by compared writes only; what is true the nodes say. Notices alone drive it: a
-//! node that goes is replaced, one that comes takes its share, one that is stopping is emptied while it still serves.
+//! node that goes is replaced, one that comes takes its share, one that is stopping is emptied while it still serves. A swap
+//! hands over what is known beside the metadata (`handed`).
 
 mod cluster;
 mod core;
 mod distribution;
 mod engine;
+mod handed;
 mod limit;
 mod search;
 mod service;
 mod serving;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use plugin_api::{
     BoxError, Component, Context, Deactivation, Dependency, Descriptor, LeasePolicy, Metadata, Resume, Role, Services,
-    Task, async_trait,
+    Snapshot, Task, async_trait,
 };
 use proto::querycoord::v1::FILE_DESCRIPTOR_SET;
 use proto::querycoord::v1::query_coord_server::QueryCoordServer;
+use proto::state::Format;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::cluster::Links;
 use crate::core::Settings;
-use crate::engine::{Engine, Limits};
+use crate::engine::{Engine, Known, Limits};
+use crate::handed::Handed;
+use crate::search::loads::Loads;
 use crate::service::Service;
+
+/// Of [`handed::Handed`].
+const STATE: Format = Format { version: 1, readable_from: 1 };
 
 /// The keys of `[component.querycoord.config]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -124,13 +133,22 @@ impl QueryCoordConfig {
     }
 }
 
+/// There is nothing to hand over yet.
+#[derive(Debug, thiserror::Error)]
+#[error("this QueryCoord has not been started, and so has no state")]
+struct NotStarted;
+
 /// The component.
 pub struct QueryCoord {
     config: QueryCoordConfig,
     /// Made by `start`.
     state: OnceLock<State>,
-    /// The engine's task: started by `activate`, ended by `deactivate`.
+    /// The engine's task: started by `activate`, ended by `snapshot` or `deactivate`.
     task: Mutex<Option<Task<()>>>,
+    /// What another generation has handed over, for the next `activate`.
+    restored: Mutex<Option<Handed>>,
+    /// What nodes are busy with for searches.
+    loads: Arc<Mutex<Loads>>,
 }
 
 struct State {
@@ -147,7 +165,8 @@ impl QueryCoord {
     /// A value of the configuration cannot be used.
     pub fn new(config: QueryCoordConfig) -> Result<Self, BoxError> {
         config.check()?;
-        Ok(Self { config, state: OnceLock::new(), task: Mutex::default() })
+        let (task, restored, loads) = (Mutex::default(), Mutex::default(), Arc::default());
+        Ok(Self { config, state: OnceLock::new(), task, restored, loads })
     }
 
     fn state(&self, context: Context) -> Result<&State, BoxError> {
@@ -158,10 +177,25 @@ impl QueryCoord {
         Ok(self.state.get_or_init(|| State { context, cluster, engine }))
     }
 
-    fn end_task(&self) {
-        if let Some(task) = self.task.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            task.abort();
+    fn take_task(&self) -> Option<EndOnDrop> {
+        lock(&self.task).take().map(EndOnDrop)
+    }
+
+    /// What may be relied on; what was restored is forgotten.
+    fn known(&self, resume: Resume) -> Known {
+        let restored = lock(&self.restored).take();
+        match (resume, restored) {
+            (Resume::Restored | Resume::Kept, Some(Handed { known, avoided })) => {
+                lock(&self.loads).avoid_too(avoided, Instant::now());
+                Known::Handed(known)
+            }
+            (Resume::Kept, None) => Known::Kept,
+            (Resume::Restored | Resume::Fresh | Resume::TakenOver | Resume::RolledBack, _) => Known::Nothing,
         }
+    }
+
+    fn end_task(&self) {
+        drop(self.take_task());
         if let Some(state) = self.state.get() {
             state.engine.deactivate();
         }
@@ -170,12 +204,15 @@ impl QueryCoord {
 
 #[async_trait]
 impl Component for QueryCoord {
-    /// It serves on without etcd: each of its writes is compared, and searches need none.
+    /// It serves on without etcd: each of its writes is compared, and searches need none. What goes through the engine's task
+    /// is held while a swap hands over what that knows.
     fn descriptor(&self) -> Descriptor {
         Descriptor::coordinator("querycoord")
             .lease_policy(LeasePolicy::Serve)
             .depends_on(Dependency::coordinator("rootcoord"))
             .depends_on(Dependency::nodes("querynode"))
+            .gate("/componenthost.querycoord.v1.QueryCoord/LoadCollection")
+            .gate("/componenthost.querycoord.v1.QueryCoord/ReleaseCollection")
     }
 
     async fn start(&self, context: Context) -> Result<Services, BoxError> {
@@ -185,7 +222,7 @@ impl Component for QueryCoord {
             engine: Arc::clone(&state.engine),
             search_timeout: self.config.search_timeout,
             resolve_timeout: self.config.resolve_timeout,
-            loads: Mutex::default(),
+            loads: Arc::clone(&self.loads),
         };
         let server = QueryCoordServer::new(service)
             .max_decoding_message_size(proto::MAX_MESSAGE_BYTES)
@@ -193,18 +230,57 @@ impl Component for QueryCoord {
         Ok(Services::new().serve(server).describe(FILE_DESCRIPTOR_SET))
     }
 
-    /// What is wanted is read again whatever is resumed: so nothing depends on what was under way.
-    async fn activate(&self, _: Resume) -> Result<(), BoxError> {
+    /// What is wanted is read from the metadata, but where nobody else was active: nothing depends on what was under way.
+    async fn activate(&self, resume: Resume) -> Result<(), BoxError> {
         let Some(state) = self.state.get() else { return Ok(()) };
         self.end_task();
-        let task = state.context.spawn("engine", state.engine.activate().await?);
-        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
+        let known = self.known(resume);
+        let task = state.context.spawn("engine", state.engine.activate(known).await?);
+        *lock(&self.task) = Some(task);
         Ok(())
     }
 
     async fn deactivate(&self, _: Deactivation) {
         self.end_task();
     }
+
+    /// Of a generation that was not active since what it has was restored, that is handed on.
+    async fn snapshot(&self) -> Result<Snapshot, BoxError> {
+        if let Some(restored) = lock(&self.restored).as_ref() {
+            return Ok(STATE.write(restored)?);
+        }
+        let Some(state) = self.state.get() else { return Err(NotStarted.into()) };
+        let task = self.take_task();
+        state.engine.deactivate();
+        if let Some(mut task) = task {
+            // It ends by itself. That it was aborted or has panicked is told elsewhere.
+            let _ = (&mut task.0).await;
+        }
+        let avoided = lock(&self.loads).avoided(Instant::now());
+        Ok(STATE.write(&Handed { known: state.engine.knowledge(), avoided })?)
+    }
+
+    async fn restore(&self, snapshot: Snapshot) -> Result<(), BoxError> {
+        let handed = STATE.read(&snapshot)?;
+        *lock(&self.restored) = Some(handed);
+        Ok(())
+    }
+}
+
+/// A task that ends, at the latest, when this is dropped.
+struct EndOnDrop(Task<()>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 plugin_api::export!(QueryCoord::new, schema = schemars::schema_for!(QueryCoordConfig));
+
+#[cfg(test)]
+mod tests;

@@ -59,14 +59,21 @@ impl<C: Cluster> Nodes for C {
 }
 
 /// Who knows which nodes hold what.
+#[async_trait]
 pub(crate) trait Holders: Send + Sync {
     /// What searches of a collection go by, the newest; `None` where it is not loaded. Never waits.
     fn serving(&self, collection: i64) -> Option<Arc<Serving>>;
 
     /// A node turns out not to hold these segments.
     fn not_held(&self, node: i64, segments: &[i64]);
+
+    /// A node has failed: who is not told of changes looks for them before it is asked again.
+    async fn renew(&self, collection: i64) {
+        let _ = collection;
+    }
 }
 
+#[async_trait]
 impl<S: Store, C: Cluster> Holders for Engine<S, C> {
     fn serving(&self, collection: i64) -> Option<Arc<Serving>> {
         Self::serving(self, collection)
@@ -74,6 +81,10 @@ impl<S: Store, C: Cluster> Holders for Engine<S, C> {
 
     fn not_held(&self, node: i64, segments: &[i64]) {
         Self::not_held(self, node, segments);
+    }
+
+    async fn renew(&self, collection: i64) {
+        Self::renew(self, collection).await;
     }
 }
 
@@ -154,6 +165,9 @@ impl<N: Nodes, H: Holders> Search<'_, N, H> {
         async move {
             let answer = self.nodes.search(ask.node, request).await;
             drop(busy);
+            if answer.is_err() {
+                self.holders.renew(collection_id).await;
+            }
             let not_held = |status: &Status| Failure::of(ask.node, status) == Failure::NotHeld;
             let held = match &answer {
                 // One of them is not there: which are?

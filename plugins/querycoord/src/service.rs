@@ -33,7 +33,7 @@ pub(crate) struct Service<E, C> {
     pub(crate) search_timeout: Duration,
     pub(crate) resolve_timeout: Duration,
     /// What nodes are busy with for searches.
-    pub(crate) loads: Mutex<Loads>,
+    pub(crate) loads: Arc<Mutex<Loads>>,
 }
 
 /// What is loaded, as the service needs it: the engine's.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proto::records::{CollectionRecord, SegmentRecord};
+use serde::{Deserialize, Serialize};
 
 /// What searches of a collection go by: which nodes hold which segment, for all that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +25,9 @@ pub(crate) struct Served {
     pub(crate) callable: usize,
 }
 
-/// How a node stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a node stands. Its names are part of the state that a swap hands over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Standing {
     /// It can be called.
     Callable,

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What a node holds is gone with its process: QueryCoord knows what it wants where, and loads it again. A swap hands it over
-//! as it is ([`handed`]): not a byte of it is copied or computed anew.
+//! as it is (`handed`): not a byte of it is copied or computed anew.
 
 mod catalogue;
 mod distance;
@@ -179,7 +179,9 @@ impl Component for QueryNode {
 
     async fn stop(&self) {
         self.segments.stop();
-        self.segments.clear();
+        let held = self.segments.clear();
+        // To unmap it takes a tenth of a second for each GB, and after a swap the host serves on.
+        let _ = tokio::task::spawn_blocking(move || drop(held)).await;
     }
 
     async fn snapshot(&self) -> Result<Snapshot, BoxError> {
@@ -218,12 +220,7 @@ mod tests {
     #[test]
     fn each_method_that_is_held_is_one_of_the_service() {
         let gated = QueryNode::new(QueryNodeConfig::default()).unwrap().descriptor().gated;
-        let methods = gated.iter().map(|path| path.strip_prefix("/componenthost.querynode.v1.QueryNode/").unwrap());
-        for method in methods {
-            // A name in a descriptor set has its length before it.
-            let name = [&[10, method.len() as u8], method.as_bytes()].concat();
-            assert!(FILE_DESCRIPTOR_SET.windows(name.len()).any(|at| at == name), "{method}");
-        }
+        assert!(gated.iter().all(|path| proto::has_method(FILE_DESCRIPTOR_SET, path)), "{gated:?}");
         assert_eq!(gated.len(), 2);
     }
 }

@@ -288,11 +288,11 @@ impl Segments {
         self.changed.send_replace(());
     }
 
-    /// Lets all segments go.
-    pub(crate) fn clear(&self) {
+    /// Lets all segments go; their memory goes where the answer is dropped.
+    pub(crate) fn clear(&self) -> impl Send + 'static {
         let held = std::mem::take(&mut self.write().held);
         self.changed.send_replace(());
-        drop(held);
+        held
     }
 
     /// A node that is stopping need not wait any longer.

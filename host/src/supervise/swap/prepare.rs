@@ -105,12 +105,15 @@ async fn candidate(member: &Arc<Member>, parts: &Arc<Parts>, plugin: &str) -> Re
         Err(_) => return Err(SwapError::ConstructorHangs(limit)),
     };
     member.generations.made(&library, &generation);
-    life.generation = Some(generation.clone());
-    if let Err(error) = fits(member, &library, &generation) {
-        retire::end(Retire::of(member, parts, life)).await;
-        return Err(error);
+    let fits = fits(member, &library, &generation);
+    life.generation = Some(generation);
+    match fits {
+        Ok(()) => Ok(life),
+        Err(error) => {
+            retire::end(Retire::of(member, parts, life)).await;
+            Err(error)
+        }
     }
-    Ok(life)
 }
 
 /// Can it take the place of the one that serves?

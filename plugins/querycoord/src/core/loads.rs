@@ -29,7 +29,7 @@ pub(crate) enum Done {
 /// A load that waits for its turn.
 #[derive(Debug)]
 pub(super) struct Asked {
-    pub(super) token: Token,
+    pub(super) token: Option<Token>,
     pub(super) segments: Vec<SegmentRecord>,
     pub(super) replica_number: u32,
 }
@@ -37,7 +37,7 @@ pub(super) struct Asked {
 /// A load that is under way.
 #[derive(Debug)]
 pub(super) struct Load {
-    /// Who waits; nobody any more where the metadata could not be written.
+    /// Who waits; nobody any more where the metadata could not be written, or where it was handed over.
     token: Option<Token>,
     pub(super) replicas: u32,
     /// RootCoord is being asked whether it has the collection still.
@@ -80,7 +80,7 @@ impl Core {
             return;
         }
         while let Some(collection) = self.collections.get_mut(&id) {
-            if !self.table || collection.load.is_some() || !collection.releasing.is_empty() {
+            if !self.table || self.paused || collection.load.is_some() || !collection.releasing.is_empty() {
                 return;
             }
             let Some(asked) = collection.waiting.pop_front() else {
@@ -94,7 +94,7 @@ impl Core {
             let name = collection.record.name.clone();
             let empty = collection.segments.is_empty() && asked.segments.is_empty();
             match self.refusal(&name, replicas, empty) {
-                Some(status) => self.answer(asked.token, Err(status)),
+                Some(status) => asked.token.into_iter().for_each(|token| self.answer(token, Err(status.clone()))),
                 None => self.begin(id, asked, replicas),
             }
         }
@@ -152,9 +152,10 @@ impl Core {
         self.dirty.insert(Key::Collection(id));
         let call = self.next_call();
         self.actions.push(Action::Confirm { call, collection: id });
-        let (token, failed) = (Some(asked.token), BTreeMap::new());
+        let (token, failed, new) = (asked.token, BTreeMap::new(), added.clone());
         collection.load = Some(Load { token, replicas, unconfirmed: Some(call), added, missing, failed });
         self.collections.insert(id, collection);
+        self.aim_as_planned(new);
         self.place_again = true;
     }
 
@@ -262,7 +263,7 @@ impl Core {
         let is_kept = collection.replicas > 0 || may_be_kept;
         let added = collection.load.as_ref().map(|load| load.added.clone()).unwrap_or_default();
         for asked in std::mem::take(&mut collection.waiting) {
-            self.actions.push(Action::Answer(asked.token, Box::new(Err(released()))));
+            self.actions.extend(asked.token.map(|token| Action::Answer(token, Box::new(Err(released())))));
         }
         if is_kept {
             collection.releasing.push(token);

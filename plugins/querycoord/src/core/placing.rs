@@ -4,6 +4,7 @@
 //! fewest rows of all collections. A `LoadCollection` tries each node once: one that is left alone, last.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use tonic::{Code, Status};
 
@@ -92,10 +93,12 @@ impl Core {
         }
     }
 
-    /// Which segments a holder need not hold any more: all of the aim hold it, the metadata says so, and one can be called.
+    /// Which segments a holder need not hold any more: all of the aim hold it, the metadata says so, and one can be called. What
+    /// is being loaded for the first time no search needs yet; but it may be aimed at whoever holds it.
     fn trim(&mut self, id: i64) {
         let Some(segment) = self.segments.get(&id) else { return };
-        let settled = !segment.committed || self.is_safe(segment);
+        let is_aimed = segment.aim.len() >= self.replicas(segment);
+        let settled = if segment.committed { self.is_safe(segment) } else { is_aimed };
         let due: Vec<_> = segment.holders.difference(&segment.aim).map(|node| (*node, id)).collect();
         for node in self.nodes.keys() {
             self.surplus.remove(&(*node, id));
@@ -119,12 +122,27 @@ impl Core {
         self.is_settled(segment) && segment.aim.iter().any(callable)
     }
 
-    /// Begins with what the metadata says, as far as its nodes are there.
+    /// Begins with what was handed over, else with what the metadata says, as far as the nodes are there.
     pub(super) fn aim_as_kept(&mut self) {
-        let kept =
-            self.segments.iter().flat_map(|(id, segment)| segment.kept.iter().flatten().map(|node| (*id, *node)));
-        for (id, node) in kept.collect::<Vec<_>>() {
-            let stays = |at: &Node| matches!(at.standing, Standing::Callable | Standing::Unreachable);
+        let kept = self.segments.iter().filter(|(id, _)| !self.planned.contains_key(id));
+        let kept = kept.filter_map(|(id, segment)| Some((*id, segment.kept.clone()?)));
+        kept.collect::<Vec<_>>().into_iter().for_each(|(id, nodes)| self.aim_at(id, nodes));
+        self.aim_as_planned(self.segments.keys().copied().collect());
+    }
+
+    /// Begins with what was handed over for these.
+    pub(super) fn aim_as_planned(&mut self, segments: BTreeSet<i64>) {
+        for id in segments {
+            if let Some(nodes) = self.planned.remove(&id) {
+                self.aim_at(id, nodes);
+            }
+        }
+    }
+
+    /// Aims at those of these nodes that stay.
+    fn aim_at(&mut self, id: i64, nodes: Vec<i64>) {
+        let stays = |at: &Node| matches!(at.standing, Standing::Callable | Standing::Unreachable);
+        for node in nodes {
             if self.nodes.get(&node).is_some_and(stays) {
                 self.aim(id, node);
             }

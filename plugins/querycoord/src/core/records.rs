@@ -39,6 +39,11 @@ impl Key {
     /// The prefixes of all keys.
     pub(crate) const PREFIXES: [&str; 2] = ["collection/", "segment/"];
 
+    /// Before the key of each segment of a collection.
+    pub(crate) fn segments_of(collection: i64) -> String {
+        format!("segment/{collection}/")
+    }
+
     /// The key of that name, where it is one of ours.
     pub(crate) fn parse(name: &str) -> Option<Self> {
         let key = match name.split('/').collect::<Vec<_>>()[..] {

@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::{Collection, Core, Segment, Time, Trouble};
+use bytes::Bytes;
+
+use super::{Collection, Core, Key, Segment, Time, Trouble};
 use crate::serving::{CollectionOverview, Copy, NodeOverview, Overview, SegmentOverview, Served, Serving, Standing};
 
 impl Core {
@@ -25,6 +27,19 @@ impl Core {
             nodes.sort_by_key(rank);
             nodes
         })
+    }
+
+    /// The same by these records of the collection, which somebody else has written since.
+    pub(crate) fn serving_by_records(
+        &self,
+        id: i64,
+        records: impl IntoIterator<Item = (Key, Bytes)>,
+    ) -> Option<Serving> {
+        let mut now = Self::new(self.settings, records).0;
+        for (node, at) in &mut now.nodes {
+            at.standing = self.nodes.get(node).map_or(at.standing, |known| known.standing);
+        }
+        now.serving(id)
     }
 
     /// The same with the nodes that each segment is to be on.

@@ -1,7 +1,7 @@
 //! Random histories: the rules against a model of nodes, notices, callers and metadata ([`world`]).
 //!
 //! Nodes die, come, stop, refuse and lose answers, links break, collections are dropped, the metadata is fenced or loses answers,
-//! and the coordinator is killed at any action. After each step:
+//! and the coordinator is killed, or gives way to another generation of itself, at any action. After each step:
 //!
 //! * a segment of a completed load that searches could reach on a node stays reachable, unless that node has died or forgotten;
 //! * nothing is released that the metadata has on that node, or that searches are still sent to there;
@@ -9,7 +9,7 @@
 //!
 //! Once all is well again it comes to rest, and then: each segment is on as many nodes as its collection asks for and there
 //! are, and nowhere else; nodes hold as much as each other to within their largest segment; the metadata says just that, and
-//! nothing of a dropped collection; every caller was answered, and what was answered is so.
+//! nothing of a dropped collection; every caller was answered, and what was answered is so. One more swap then moves nothing.
 //!
 //! `SIMULATION_SEED=7` runs that seed and prints its history; `SIMULATION_SEEDS=100000` or `FULL=1` runs more.
 #![expect(clippy::print_stdout, reason = "the history of a seed that failed")]
@@ -17,6 +17,7 @@
 mod callers;
 mod checks;
 mod nodes;
+mod swaps;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -56,4 +57,5 @@ fn run(seed: u64, tell: bool) {
         assert!(steps < MOST_STEPS, "it does not come to rest");
     }
     world.check_rest();
+    world.check_swap_at_rest();
 }

@@ -1,5 +1,7 @@
 //! Rules that the simulation's histories seldom decide, one by one.
 
+mod swaps;
+
 use super::*;
 
 const SETTINGS: Settings = Settings {
@@ -228,4 +230,23 @@ fn a_node_whose_link_comes_back_is_asked_at_once() {
     assert_eq!(step(&mut core, 0, lost), [""; 0]);
     assert_eq!(step(&mut core, 0, Input::Node(node(1, Standing::Unreachable))), [""; 0]);
     assert_eq!(step(&mut core, 0, Input::Node(node(1, Standing::Callable))), ["ask 1"]);
+}
+
+#[test]
+fn what_a_load_may_be_aimed_at_is_not_released_before_it_is_aimed() {
+    use Standing::{Callable, Unreachable};
+    let (mut core, _) = kept(&[(1, Callable, &[10]), (2, Callable, &[])]);
+    // Node 1 holds more than is wanted there, and cannot be told to release it.
+    step(&mut core, 0, Input::Node(node(1, Unreachable)));
+    core.holds(1, 11, true);
+    step(&mut core, 0, Input::Node(node(3, Callable)));
+    let asking = last(&core);
+    let load =
+        Input::Load { token: Token(1), collection: collection(), segments: vec![segment(11)], replica_number: 1 };
+    assert_eq!(step(&mut core, 0, load), ["confirm 5"]);
+    // It waits for what node 3 says.
+    assert_eq!(step(&mut core, 0, Input::Node(node(1, Callable))), ["ask 1"]);
+    let told = step(&mut core, 0, Input::Told(asking, Ok(vec![])));
+    assert_eq!(told, ["load 10 on 2", "write"], "nothing is loaded that is there, and nodes are made even");
+    assert_eq!(core.segments[&11].aim, [1].into());
 }

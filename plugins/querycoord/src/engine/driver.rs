@@ -1,9 +1,12 @@
 //! The task that tells the rules what happens, and carries out what follows.
 //!
-//! All that it has under way is part of it: it ends with the task, at the latest when the component is deactivated.
+//! All that it has under way is part of it: it ends with the task, at the latest when the component is deactivated. Where the
+//! way to it is closed, as what is known is about to be handed over, it begins nothing more, and ends as soon as nothing is
+//! being written or released.
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -22,6 +25,10 @@ use crate::limit::limited;
 /// So many answers are taken together at most: who asks for something does not wait for more.
 const AT_ONCE: usize = 64;
 
+/// What is being written or released may take so long when the task is to end. What comes later is found out by whoever goes
+/// on: a write by its compare, a release by the node's own word.
+const LAST: Duration = Duration::from_secs(1);
+
 /// Until it is dropped, or nobody can ask for anything any more.
 pub(super) async fn run<S: Store, C: Cluster>(engine: Arc<Engine<S, C>>, mut inputs: UnboundedReceiver<Input>) {
     let mut peers = engine.cluster.peers().fuse();
@@ -33,7 +40,7 @@ pub(super) async fn run<S: Store, C: Cluster>(engine: Arc<Engine<S, C>>, mut inp
         let mut happened = tokio::select! {
             input = inputs.recv() => match input {
                 Some(input) => vec![input],
-                None => return,
+                None => return end(&engine, under_way).await,
             },
             Some(change) = peers.next() => notices::inputs(change),
             Some(input) = under_way.next() => vec![input],
@@ -60,6 +67,27 @@ pub(super) async fn run<S: Store, C: Cluster>(engine: Arc<Engine<S, C>>, mut inp
         for action in actions {
             under_way.extend(carry_out(&engine, action));
         }
+    }
+}
+
+/// Nothing is begun any more, and nothing is left that changes what others find. Loads end here: they are begun again.
+async fn end<S: Store, C: Cluster>(
+    engine: &Arc<Engine<S, C>>,
+    mut under_way: FuturesUnordered<BoxFuture<'static, Input>>,
+) {
+    engine.core().pause();
+    let quiet = async {
+        while !engine.core().is_quiet()
+            && let Some(input) = under_way.next().await
+        {
+            let now = engine.begun.elapsed();
+            let answers = engine.core().step(now, input);
+            engine.publish();
+            answers.into_iter().for_each(|answer| drop(carry_out(engine, answer)));
+        }
+    };
+    if tokio::time::timeout(LAST, quiet).await.is_err() {
+        tracing::warn!("something is still being written or released after {LAST:?}, and is not waited for");
     }
 }
 

@@ -2,20 +2,21 @@
 
 mod changes;
 mod nodes;
+mod swaps;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use proto::querycoord::v1::query_coord_server::QueryCoord as _;
 use proto::querycoord::v1::{LoadCollectionRequest, ReleaseCollectionRequest, SearchRequest, SearchResponse};
 use proto::querynode::v1::Vector;
 use proto::rootcoord::v1::SegmentInfo;
-use proto::store::{MemoryStore, Store as _};
+use proto::store::{MemoryStore, Store};
 use tonic::{Code, Request, Response, Status};
 
 use self::nodes::Nodes;
-use super::{Engine, Limits};
+use super::{Engine, Known, Limits};
 use crate::core::Settings;
 use crate::service::Service;
 
@@ -25,16 +26,25 @@ struct World {
     coord: Service<Engine<MemoryStore, Nodes>, Nodes>,
 }
 
-/// One that has been activated.
-async fn coord(store: &Arc<MemoryStore>, cluster: &Arc<Nodes>) -> Service<Engine<MemoryStore, Nodes>, Nodes> {
+/// One that knows nothing yet.
+fn engine<S: Store>(store: &Arc<S>, cluster: &Arc<Nodes>) -> Arc<Engine<S, Nodes>> {
     let limit = Duration::from_secs(5);
     let (backoff_min, backoff_max) = (Duration::from_millis(10), Duration::from_millis(100));
     let settings = Settings { max_moves: 4, max_moves_per_node: 2, backoff_min, backoff_max };
     let limits = Limits { load: limit, call: limit };
-    let engine = Arc::new(Engine::new(Arc::clone(store), Arc::clone(cluster), settings, limits));
-    tokio::spawn(engine.activate().await.unwrap());
-    let cluster = Arc::clone(cluster);
-    Service { cluster, engine, search_timeout: limit, resolve_timeout: Duration::from_secs(1), loads: Mutex::default() }
+    Arc::new(Engine::new(Arc::clone(store), Arc::clone(cluster), settings, limits))
+}
+
+fn service<S: Store>(engine: Arc<Engine<S, Nodes>>, cluster: &Arc<Nodes>) -> Service<Engine<S, Nodes>, Nodes> {
+    let (search_timeout, resolve_timeout) = (Duration::from_secs(5), Duration::from_secs(1));
+    Service { cluster: Arc::clone(cluster), engine, search_timeout, resolve_timeout, loads: Arc::default() }
+}
+
+/// One that has been activated.
+async fn coord(store: &Arc<MemoryStore>, cluster: &Arc<Nodes>) -> Service<Engine<MemoryStore, Nodes>, Nodes> {
+    let engine = engine(store, cluster);
+    tokio::spawn(engine.activate(Known::Nothing).await.unwrap());
+    service(engine, cluster)
 }
 
 /// Nodes 1 and 2, and a collection `c` with id 5 and segments of equal size.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// A node that has failed or hung is avoided so long where another holds the same; twice as long each time that it does so
@@ -31,13 +32,21 @@ struct Load {
     running: u64,
     /// The turn of the last call.
     last: u64,
-    avoided: Option<Avoided>,
+    avoided: Option<Span>,
 }
 
 #[derive(Debug)]
-struct Avoided {
+struct Span {
     until: Instant,
     span: Duration,
+}
+
+/// A node that is avoided for so long still, and was for so long in all: a part of the state that a swap hands over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Avoided {
+    node: i64,
+    left_ms: u64,
+    span_ms: u64,
 }
 
 /// How good a node is to be asked; the smallest is best.
@@ -85,12 +94,31 @@ impl Loads {
             Some(avoided) => LONGEST.min(avoided.span * 2),
             None => SHORTEST,
         };
-        load.avoided = Some(Avoided { until: now + span, span });
+        load.avoided = Some(Span { until: now + span, span });
     }
 
     /// Is the node avoided now?
     pub(crate) fn is_avoided(&self, node: i64, now: Instant) -> bool {
         self.nodes.get(&node).and_then(|load| load.avoided.as_ref()).is_some_and(|avoided| avoided.until > now)
+    }
+
+    /// The nodes that are avoided now.
+    pub(crate) fn avoided(&self, now: Instant) -> Vec<Avoided> {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let left = |span: &Span| span.until.saturating_duration_since(now);
+        let nodes = self.nodes.iter().filter_map(|(node, load)| {
+            let span = load.avoided.as_ref().filter(|span| !left(span).is_zero())?;
+            Some(Avoided { node: *node, left_ms: ms(left(span)), span_ms: ms(span.span) })
+        });
+        nodes.collect()
+    }
+
+    /// Another generation has avoided these.
+    pub(crate) fn avoid_too(&mut self, avoided: Vec<Avoided>, now: Instant) {
+        for Avoided { node, left_ms, span_ms } in avoided.into_iter().take(MOST) {
+            let [left, span] = [left_ms, span_ms].map(|ms| Duration::from_millis(ms).clamp(Duration::ZERO, LONGEST));
+            self.nodes.entry(node).or_default().avoided = Some(Span { until: now + left, span: span.max(SHORTEST) });
+        }
     }
 
     /// The work of the calls that run.
@@ -143,6 +171,27 @@ mod tests {
         loads.answered(1);
         loads.avoid(1, Instant::now());
         assert!(!loads.is_avoided(1, Instant::now() + SHORTEST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_is_avoided_for_as_long_by_another_generation() {
+        let mut old = Loads::default();
+        let begun = Instant::now();
+        old.avoid(1, begun);
+        tokio::time::advance(SHORTEST).await;
+        old.avoid(2, begun);
+        old.avoid(1, Instant::now());
+        tokio::time::advance(SHORTEST / 2).await;
+        let mut new = Loads::default();
+        new.avoid_too(old.avoided(Instant::now()), Instant::now());
+        assert_eq!(new.avoided(Instant::now()), [Avoided { node: 1, left_ms: 1500, span_ms: 2000 }]);
+        tokio::time::advance(SHORTEST * 3 / 2).await;
+        assert!(!new.is_avoided(1, Instant::now()));
+        new.avoid(1, Instant::now());
+        assert!(new.is_avoided(1, Instant::now() + SHORTEST * 3), "and then for twice as long");
+        let far = Avoided { node: 3, left_ms: u64::MAX, span_ms: u64::MAX };
+        new.avoid_too(vec![far], Instant::now());
+        assert!(!new.is_avoided(3, Instant::now() + LONGEST));
     }
 
     #[tokio::test(start_paused = true)]

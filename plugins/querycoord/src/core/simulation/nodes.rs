@@ -27,7 +27,7 @@ impl World {
             Action::Ask { call, node } => Input::Told(*call, Ok(self.node(*node)?.held.iter().copied().collect())),
             Action::Load { call, node, segment, .. } => {
                 let node = self.node(*node)?;
-                match &node.refuses {
+                match node.refuses.as_ref().filter(|_| !node.held.contains(&segment.id)) {
                     Some(status) => Input::Loaded(*call, Err(status.clone())),
                     None => {
                         node.held.insert(segment.id);

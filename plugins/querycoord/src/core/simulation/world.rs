@@ -54,6 +54,8 @@ pub(super) struct World {
     pub(super) forgotten: BTreeSet<i64>,
     next: i64,
     calm: bool,
+    /// Nothing is to be done any more.
+    pub(super) at_rest: bool,
 }
 
 impl World {
@@ -78,6 +80,7 @@ impl World {
             forgotten: BTreeSet::new(),
             next: 0,
             calm: false,
+            at_rest: false,
         };
         for _ in 0..world.random.usize(1..5) {
             world.come();
@@ -113,7 +116,8 @@ impl World {
             85..88 => self.change_link(),
             88..90 => self.stop(),
             90..93 => self.refuse(),
-            93..95 => self.crash(),
+            93..94 => self.crash(),
+            94..95 => self.swap(),
             95..97 => self.fence(),
             97..98 => self.lose_segment(),
             _ => self.not_held(),
@@ -174,6 +178,7 @@ impl World {
             match action {
                 Action::Answer(token, done) => self.answered(token, *done),
                 action => {
+                    assert!(!self.at_rest || matches!(action, Action::Ask { .. }), "{action:?} is done for nothing");
                     self.check_action(&action);
                     self.under_way.push((action, None));
                 }
@@ -265,13 +270,23 @@ impl World {
                 self.carry_out(&action);
             }
         }
+        self.callers_go();
+        let (core, unreadable) = Core::new(SETTINGS, self.metadata.clone());
+        assert!(unreadable.is_empty(), "{unreadable:?}");
+        self.core = core;
+        self.tell_anew();
+    }
+
+    /// Nobody hears any more what becomes of what was asked for.
+    pub(super) fn callers_go(&mut self) {
         self.read.clear();
         for (_, (id, _)) in std::mem::take(&mut self.callers) {
             self.doubtful.insert(id);
         }
-        let (core, unreadable) = Core::new(SETTINGS, self.metadata.clone());
-        assert!(unreadable.is_empty(), "{unreadable:?}");
-        self.core = core;
+    }
+
+    /// Whoever goes on is told how all stands.
+    pub(super) fn tell_anew(&mut self) {
         self.notices.clear();
         self.tell_table();
         if self.fenced {

@@ -29,6 +29,10 @@ pub(super) struct Content {
     pub(super) bad: BTreeMap<i64, Status>,
     /// Nodes that never answer a load.
     pub(super) loading_for_ever: BTreeSet<i64>,
+    /// Nobody is told anything of nodes.
+    pub(super) silent: bool,
+    /// How many loads there were.
+    pub(super) loads: usize,
     /// Collections are dropped as soon as their segments have been read.
     pub(super) dropped_when_read: bool,
     /// How often RootCoord was asked whether it has a collection still.
@@ -63,6 +67,10 @@ impl Nodes {
     pub(super) fn held(&self) -> BTreeMap<i64, Vec<i64>> {
         let content = self.0.lock().unwrap();
         content.held.iter().map(|(node, held)| (*node, held.iter().copied().collect())).collect()
+    }
+
+    pub(super) fn loads(&self) -> usize {
+        self.0.lock().unwrap().loads
     }
 
     pub(super) fn confirmations(&self) -> usize {
@@ -145,7 +153,8 @@ impl Cluster for Nodes {
     async fn load(&self, node: i64, request: LoadSegmentsRequest) -> Result<(), Status> {
         let ids: Vec<_> = request.segments.iter().map(|segment| segment.segment_id).collect();
         let (hangs, bad) = {
-            let content = self.0.lock().unwrap();
+            let mut content = self.0.lock().unwrap();
+            content.loads += 1;
             (content.loading_for_ever.contains(&node), ids.iter().find_map(|id| content.bad.get(id).cloned()))
         };
         if hangs {
@@ -173,7 +182,9 @@ impl Cluster for Nodes {
     fn peers(&self) -> BoxStream<'static, PeerChange> {
         let (sender, receiver) = unbounded_channel();
         let mut content = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sender.send(PeerChange::Table(content.held.keys().map(|id| peer(*id)).collect())).unwrap();
+        if !content.silent {
+            sender.send(PeerChange::Table(content.held.keys().map(|id| peer(*id)).collect())).unwrap();
+        }
         content.watching.push(sender);
         let next = |mut changes: UnboundedReceiver<PeerChange>| async move { Some((changes.recv().await?, changes)) };
         unfold(receiver, next).boxed()

@@ -57,7 +57,7 @@ pub(super) fn service() -> Service<Engine, Others> {
         engine: Arc::new(engine),
         search_timeout: SEARCH_TIMEOUT,
         resolve_timeout: Duration::from_secs(1),
-        loads: Mutex::default(),
+        loads: Arc::default(),
     }
 }
 
