@@ -36,21 +36,27 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// All three are called.
+    /// All three are called. No session is lost because the machine does much else.
     pub async fn start() -> Self {
-        Self::with(Cluster::start().await, |config| config).await
+        Self::with(|config| config).await
     }
 
-    /// The same in this cluster, with `alpha`'s host configured otherwise.
-    pub async fn with(cluster: Cluster, config: impl FnOnce(HostConfig) -> HostConfig) -> Self {
+    /// The same, with `alpha`'s host configured otherwise.
+    pub async fn with(config: impl FnOnce(HostConfig) -> HostConfig) -> Self {
+        Self::in_cluster(Cluster::start().await, "15s", config).await
+    }
+
+    /// The same in this cluster, with this time to live of each session.
+    pub async fn in_cluster(cluster: Cluster, ttl: &str, config: impl FnOnce(HostConfig) -> HostConfig) -> Self {
         let folder = TempDir::with_prefix("componenthost-test-swap-").expect("a temporary directory can be made");
-        let beta = cluster.probe("beta", coordinator()).await;
+        let host = |role: &str, own: Value| cluster.host(cluster.config().set("session.ttl", ttl).probe(role, own));
+        let beta = host("beta", coordinator()).await;
         let own = alpha(&folder);
         let dirs = json!([plugin_dir(), folder.path()]);
-        let alpha = limits(cluster.config()).set("plugins.dirs", dirs).probe("alpha", own);
+        let alpha = limits(cluster.config()).set("session.ttl", ttl).set("plugins.dirs", dirs).probe("alpha", own);
         let alpha = cluster.host(config(alpha)).await;
         let gamma = json!({ "kind": "node", "dependencies": calling(&["alpha"])["dependencies"] });
-        let gamma = cluster.probe("gamma", gamma).await;
+        let gamma = host("gamma", gamma).await;
         let rig = Self { cluster, alpha, beta, gamma, numbers: Numbers::default(), folder };
         rig.is_called().await;
         rig

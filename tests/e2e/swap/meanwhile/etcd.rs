@@ -9,7 +9,7 @@ use crate::swap::rig::{AT_ONCE, Rig};
 
 /// A cluster with an etcd of its own.
 async fn own_etcd() -> Rig {
-    Rig::with(Cluster::with_own_etcd().await, |config| config).await
+    Rig::in_cluster(Cluster::with_own_etcd().await, "2s", |config| config).await
 }
 
 async fn fenced(rig: &Rig, is_fenced: bool) {
@@ -26,7 +26,7 @@ async fn answers(rig: &Rig) {
 
 #[tokio::test]
 async fn a_swap_needs_no_etcd() {
-    let rig = Rig::with(Cluster::with_own_etcd().await, |config| config.set("session.ttl", "1m")).await;
+    let rig = Rig::in_cluster(Cluster::with_own_etcd().await, "1m", |config| config).await;
     let before = rig.counts().await;
     rig.cluster.etcd().stop().await;
     rig.swap(&AT_ONCE).await.assert(Outcome::Committed);

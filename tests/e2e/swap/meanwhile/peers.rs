@@ -6,7 +6,7 @@ use probe_plugin::v1::{CallKind, Empty, PeersRequest};
 use serde_json::json;
 use tests::load::Load;
 use tests::probe::{call, calling, reaches};
-use tests::{Cluster, LIMIT, eventually, holds};
+use tests::{LIMIT, eventually, holds};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
 
@@ -71,7 +71,7 @@ async fn a_caller_that_dies_meanwhile_is_of_no_interest() {
 #[tokio::test]
 async fn callers_within_the_same_host_do_not_notice_either() {
     let caller = json!({ "kind": "node", "dependencies": calling(&["alpha"])["dependencies"] });
-    let rig = Rig::with(Cluster::start().await, |config| config.probe("delta", caller)).await;
+    let rig = Rig::with(|config| config.probe("delta", caller)).await;
     let delta = rig.alpha.probe("delta").await;
     let load = [CallKind::Unary, CallKind::ServerStream, CallKind::ClientStream, CallKind::BidiStream, CallKind::Count];
     let load = load.into_iter().fold(Load::default(), |load, kind| {
