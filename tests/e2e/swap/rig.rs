@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use componenthost::plugin::swap::Phase;
 use probe_plugin::knobs::{Fault, FaultConfig, Knobs, Lies, Method};
 use probe_plugin::v1::{CallKind, EchoRequest, EchoResponse, Empty};
 use serde_json::{Value, json};
@@ -89,6 +90,26 @@ impl Rig {
     /// Begins that.
     pub async fn begin_swap(&self, arguments: &[&str]) -> Swapping {
         self.alpha.begin_swap("alpha", &second_edition(), arguments).await
+    }
+
+    /// Begins that, with a second edition that does not come out of this phase before [`Rig::heal`].
+    pub async fn begin_swap_held_in(&self, phase: Phase, arguments: &[&str]) -> Swapping {
+        self.second_waits_in(phase);
+        let swapping = self.begin_swap(arguments).await;
+        self.alpha.swap_in("alpha", phase).await;
+        swapping
+    }
+
+    /// From now on the second edition does not come out of this phase.
+    pub fn second_waits_in(&self, phase: Phase) {
+        let method = match phase {
+            Phase::Prepare => Method::New,
+            Phase::HandOver => Method::Restore,
+            Phase::Warm => Method::Start,
+            Phase::Switch => Method::Activate,
+            other => panic!("nothing of the new generation runs in {other:?}"),
+        };
+        self.second_goes_wrong(method, Fault::Wait);
     }
 
     /// From now on the second edition goes wrong in this method.

@@ -45,9 +45,7 @@ async fn a_swap_needs_no_etcd() {
 async fn a_fence_before_the_switch_refuses_the_swap_and_the_former_one_goes_on_after_it() {
     let rig = own_etcd().await;
     let before = rig.counts().await;
-    rig.second_goes_wrong(Method::Restore, Fault::Wait);
-    let config = rig.begin_swap(&AT_ONCE).await;
-    rig.alpha.swap_in("alpha", Phase::HandOver).await;
+    let config = rig.begin_swap_held_in(Phase::HandOver, &AT_ONCE).await;
     rig.cluster.etcd().kill();
     let swapped = config.ended().await;
     swapped.assert(Outcome::Refused);

@@ -30,9 +30,7 @@ async fn the_new_one_has_the_links_that_are_there() {
 #[tokio::test]
 async fn a_peer_that_dies_meanwhile_is_known_to_be_gone_and_comes_back() {
     let rig = Rig::start().await;
-    rig.second_goes_wrong(Method::Start, Fault::Wait);
-    let swapping = rig.begin_swap(&AT_ONCE).await;
-    rig.alpha.swap_in("alpha", Phase::Warm).await;
+    let swapping = rig.begin_swap_held_in(Phase::Warm, &AT_ONCE).await;
     rig.beta.kill9();
     rig.heal();
     swapping.ended().await.assert(Outcome::Committed);
@@ -58,9 +56,7 @@ async fn a_peer_that_hangs_holds_no_swap_up() {
 #[tokio::test]
 async fn a_caller_that_dies_meanwhile_is_of_no_interest() {
     let rig = Rig::start().await;
-    rig.second_goes_wrong(Method::Start, Fault::Wait);
-    let swapping = rig.begin_swap(&AT_ONCE).await;
-    rig.alpha.swap_in("alpha", Phase::Warm).await;
+    let swapping = rig.begin_swap_held_in(Phase::Warm, &AT_ONCE).await;
     rig.gamma.kill9();
     rig.heal();
     swapping.ended().await.assert(Outcome::Committed);
@@ -95,7 +91,7 @@ async fn callers_within_the_same_host_do_not_notice_either() {
 #[tokio::test]
 async fn a_swap_goes_on_though_nobody_follows_it() {
     let rig = Rig::start().await;
-    rig.second_goes_wrong(Method::Start, Fault::Wait);
+    rig.second_waits_in(Phase::Warm);
     let order = json!({ "plugin": second_edition(), "probation": "0s" }).to_string();
     let mut socket = UnixStream::connect(rig.alpha.socket().await).await.expect("it listens");
     let length = order.len();

@@ -38,7 +38,7 @@ async fn a_takeover_during_a_swap_comes_to_one_of_the_two_and_once() {
     let mut rig = two_seconds().await;
     let standby = rig.standby().await;
     rig.counts().await;
-    rig.second_goes_wrong(Method::Start, Fault::Wait);
+    rig.second_waits_in(Phase::Warm);
     let swapping = standby.begin_swap("alpha", &second_edition(), &AT_ONCE).await;
     standby.swap_in("alpha", Phase::Warm).await;
     takes_over(&mut rig, standby).await;
