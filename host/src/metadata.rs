@@ -7,6 +7,9 @@
 mod follow;
 mod permit;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use etcd_client::{
     Compare as EtcdCompare, CompareOp, GetOptions, GetResponse, PutOptions, ResponseHeader, Txn, TxnOp, TxnOpResponse,
     TxnResponse,
@@ -34,6 +37,8 @@ pub struct MetadataStore {
     prefix: String,
     /// Without it nothing can be written.
     permit: Permit,
+    /// The same for all clones.
+    may_have_written: Arc<AtomicBool>,
     patience: Patience,
 }
 
@@ -41,12 +46,17 @@ impl MetadataStore {
     /// The metadata of this role, not to be written until its permit is given. Patience is that of its watches.
     pub fn new(etcd: Etcd, role: Role, patience: Patience) -> Self {
         let prefix = etcd.keys().metadata(&role);
-        Self { etcd, role, prefix, permit: Permit::default(), patience }
+        Self { etcd, role, prefix, permit: Permit::default(), patience, may_have_written: Arc::default() }
     }
 
     /// The component's leave to write, the same for all clones.
     pub fn permit(&self) -> &Permit {
         &self.permit
+    }
+
+    /// Was etcd asked to write anything, whatever came of it?
+    pub fn may_have_written(&self) -> bool {
+        self.may_have_written.load(Ordering::SeqCst)
     }
 
     /// What a component asks for.
@@ -99,6 +109,7 @@ impl MetadataStore {
         // Where a condition fails the session key is read in the same transaction: was it that one?
         let otherwise = TxnOp::get(session, Some(GetOptions::new().with_keys_only()));
         let txn = Txn::new().when(compares).and_then(writes).or_else([otherwise]);
+        self.may_have_written.store(true, Ordering::SeqCst);
         let answer = self.etcd.txn("write metadata", txn).await.map_err(error_of)?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
         let succeeded = answer.succeeded();

@@ -12,6 +12,7 @@ use super::probation::Probation;
 use super::retire::{self, End, Retire, Retiring, Unused};
 use super::undo::{Progress, Undo};
 use super::{Candidate, Reporter, SwapError, Turn};
+use crate::metadata::MetadataStore;
 use crate::plugin::Generation;
 use crate::serve::Hold;
 use crate::startup::StepFailed;
@@ -64,6 +65,9 @@ impl Held<'_> {
             }
             Err(error) => {
                 reporter.failed(chain(&error));
+                // What it writes from here on is refused: so the look at what it has written is the last word.
+                new.withdraw_permit();
+                progress.new_may_have_written = new.metadata.as_ref().is_some_and(MetadataStore::may_have_written);
                 let undone = self.undo(&mut new, &generation, progress, &error).await;
                 hold.lift();
                 self.refuse(new, reporter, turn, error, undone)

@@ -12,8 +12,10 @@ pub struct Progress {
     pub paused: bool,
     /// The former one was told `deactivate`.
     pub former_deactivated: bool,
-    /// The new one was told `activate`: it may have written.
+    /// The new one was told `activate`.
     pub new_activated: bool,
+    /// It has written metadata, or tried to.
+    pub new_may_have_written: bool,
 }
 
 /// What is done, in this order, so that the former generation serves as before.
@@ -40,8 +42,9 @@ impl Progress {
             steps.push(Undo::DeactivateFormer);
         }
         if self.paused || self.former_deactivated {
-            // Only where another may have written since is what it knows not true any more.
-            let resume = if self.new_activated { Resume::RolledBack } else { Resume::Kept };
+            // No call has come to the new one. Where it has written nothing either, what the former one knows is true, and it
+            // needs no etcd to go on.
+            let resume = if self.new_may_have_written { Resume::RolledBack } else { Resume::Kept };
             steps.push(Undo::ActivateFormer(resume, under));
         }
         steps
@@ -55,7 +58,9 @@ mod tests {
     const UNDER: Registration = Registration { create_revision: 7, lease_id: 1 };
 
     fn undo(active: bool, paused: bool, former_deactivated: bool, new_activated: bool) -> Vec<Undo> {
-        Progress { active_under: active.then_some(UNDER), paused, former_deactivated, new_activated }.undo()
+        let active_under = active.then_some(UNDER);
+        let new_may_have_written = new_activated;
+        Progress { active_under, paused, former_deactivated, new_activated, new_may_have_written }.undo()
     }
 
     #[test]
@@ -69,6 +74,20 @@ mod tests {
         assert_eq!(undo(yes, no, yes, no), [kept]);
         for paused in [yes, no] {
             assert_eq!(undo(yes, paused, yes, yes), [DeactivateNew, ActivateFormer(Resume::RolledBack, UNDER)]);
+        }
+    }
+
+    #[test]
+    fn what_the_former_one_knows_is_true_unless_the_new_one_has_written() {
+        for (new_may_have_written, resume) in [(false, Resume::Kept), (true, Resume::RolledBack)] {
+            let progress = Progress {
+                active_under: Some(UNDER),
+                paused: true,
+                former_deactivated: true,
+                new_activated: true,
+                new_may_have_written,
+            };
+            assert_eq!(progress.undo(), [Undo::DeactivateNew, Undo::ActivateFormer(resume, UNDER)]);
         }
     }
 
