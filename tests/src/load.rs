@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::host::LIMIT;
 
 /// Between two calls of a client: the machine has other work too.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// So many failures are shown.
 const SHOWN: usize = 5;

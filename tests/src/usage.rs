@@ -23,11 +23,6 @@ impl Usage {
     pub fn thread_count(&self) -> usize {
         self.threads.values().sum()
     }
-
-    /// How many files are open.
-    pub fn file_count(&self) -> usize {
-        self.files.values().sum()
-    }
 }
 
 impl Host {

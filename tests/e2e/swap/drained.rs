@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 use probe_plugin::v1::{ReleaseRequest, StreamRequest};
 use tests::client::reason;
 use tests::probe::{chunk, held, hold};
-use tests::{Cluster, LIMIT, eventually, holds, within};
+use tests::{LIMIT, eventually, holds, within};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::swap::rig::{AT_ONCE, Rig};
@@ -50,7 +50,7 @@ async fn a_call_that_runs_is_answered_by_the_generation_that_it_began_on() {
 
 #[tokio::test]
 async fn a_client_that_stalls_in_the_middle_of_an_answer_is_cut_at_the_limit() {
-    let rig = Rig::with(Cluster::start().await, |config| config.set("swap.drain", "500ms")).await;
+    let rig = Rig::with(|config| config.set("swap.drain", "500ms")).await;
     // Far more than all windows on the way hold.
     let endless = StreamRequest { count: u32::MAX, size: 1 << 16, ..StreamRequest::default() };
     let mut stalled = rig.probe().await.server_stream(endless).await.expect("it begins").into_inner();
@@ -77,7 +77,7 @@ async fn a_client_that_stalls_in_the_middle_of_an_answer_is_cut_at_the_limit() {
 
 #[tokio::test]
 async fn a_client_that_does_not_end_its_request_is_cut_as_well() {
-    let rig = Rig::with(Cluster::start().await, |config| config.set("swap.drain", "500ms")).await;
+    let rig = Rig::with(|config| config.set("swap.drain", "500ms")).await;
     let mut probe = rig.probe().await;
     let upload = tokio_stream::iter([chunk(b"one")]).chain(tokio_stream::pending());
     let running = tokio::spawn(async move { probe.client_stream(upload).await });

@@ -4,9 +4,9 @@ mod calls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use componenthost::plugin::swap::Phase;
 use probe_plugin::knobs::{Fault, FaultConfig, Knobs, Lies, Method};
 use probe_plugin::v1::{CallKind, EchoRequest, EchoResponse, Empty};
 use serde_json::{Value, json};
@@ -37,21 +37,27 @@ pub struct Rig {
 }
 
 impl Rig {
-    /// All three are called.
+    /// All three are called. No session is lost because the machine does much else.
     pub async fn start() -> Self {
-        Self::with(Cluster::start().await, |config| config).await
+        Self::with(|config| config).await
     }
 
-    /// The same in this cluster, with `alpha`'s host configured otherwise.
-    pub async fn with(cluster: Cluster, config: impl FnOnce(HostConfig) -> HostConfig) -> Self {
+    /// The same, with `alpha`'s host configured otherwise.
+    pub async fn with(config: impl FnOnce(HostConfig) -> HostConfig) -> Self {
+        Self::in_cluster(Cluster::start().await, "15s", config).await
+    }
+
+    /// The same in this cluster, with this time to live of each session.
+    pub async fn in_cluster(cluster: Cluster, ttl: &str, config: impl FnOnce(HostConfig) -> HostConfig) -> Self {
         let folder = TempDir::with_prefix("componenthost-test-swap-").expect("a temporary directory can be made");
-        let beta = cluster.probe("beta", coordinator()).await;
+        let host = |role: &str, own: Value| cluster.host(cluster.config().set("session.ttl", ttl).probe(role, own));
+        let beta = host("beta", coordinator()).await;
         let own = alpha(&folder);
         let dirs = json!([plugin_dir(), folder.path()]);
-        let alpha = limits(cluster.config()).set("plugins.dirs", dirs).probe("alpha", own);
+        let alpha = limits(cluster.config()).set("session.ttl", ttl).set("plugins.dirs", dirs).probe("alpha", own);
         let alpha = cluster.host(config(alpha)).await;
         let gamma = json!({ "kind": "node", "dependencies": calling(&["alpha"])["dependencies"] });
-        let gamma = cluster.probe("gamma", gamma).await;
+        let gamma = host("gamma", gamma).await;
         let rig = Self { cluster, alpha, beta, gamma, numbers: Numbers::default(), folder };
         rig.is_called().await;
         rig
@@ -84,6 +90,26 @@ impl Rig {
     /// Begins that.
     pub async fn begin_swap(&self, arguments: &[&str]) -> Swapping {
         self.alpha.begin_swap("alpha", &second_edition(), arguments).await
+    }
+
+    /// Begins that, with a second edition that does not come out of this phase before [`Rig::heal`].
+    pub async fn begin_swap_held_in(&self, phase: Phase, arguments: &[&str]) -> Swapping {
+        self.second_waits_in(phase);
+        let swapping = self.begin_swap(arguments).await;
+        self.alpha.swap_in("alpha", phase).await;
+        swapping
+    }
+
+    /// From now on the second edition does not come out of this phase.
+    pub fn second_waits_in(&self, phase: Phase) {
+        let method = match phase {
+            Phase::Prepare => Method::New,
+            Phase::HandOver => Method::Restore,
+            Phase::Warm => Method::Start,
+            Phase::Switch => Method::Activate,
+            other => panic!("nothing of the new generation runs in {other:?}"),
+        };
+        self.second_goes_wrong(method, Fault::Wait);
     }
 
     /// From now on the second edition goes wrong in this method.
@@ -138,27 +164,27 @@ impl Rig {
 
     /// Calls of all kinds to `alpha`, from a client and from another host, and from `alpha` to its peer.
     pub async fn load(&self) -> Load<'_> {
-        let (probe, gamma) = (self.probe().await, self.gamma.probe("gamma").await);
-        let written = Arc::new(AtomicU64::new(0));
-        let own = || probe.clone();
-        let (unary, server, client, bidi, meta, alpha) = (own(), own(), own(), own(), own(), own());
+        let (alpha, gamma) = (self.probe().await, self.gamma.probe("gamma").await);
+        let (unary, bidi) = (gamma.clone(), gamma.clone());
+        self.clients_load(&alpha)
+            .with("calls of its own", async move || calls_on(&alpha, call("beta", CallKind::Unary)).await)
+            .with("calls of another host", async move || calls_on(&unary, call("alpha", CallKind::Unary)).await)
+            .with("streams of another host", async move || calls_on(&bidi, call("alpha", CallKind::BidiStream)).await)
+            .with("gated calls of another host", async move || self.counts_from(&gamma).await)
+    }
+
+    /// Calls of all kinds from a client alone, for tests in which other hosts go.
+    pub fn clients_load<'a>(&'a self, alpha: &Probe) -> Load<'a> {
+        let written = AtomicU64::new(0);
+        let own = || alpha.clone();
+        let (unary, server, client, bidi, meta, count) = (own(), own(), own(), own(), own(), own());
         Load::default()
             .with("unary calls", async move || unary_call(&unary).await)
             .with("server streams", async move || server_stream(&server).await)
             .with("client streams", async move || client_stream(&client).await)
             .with("bidirectional streams", async move || bidi_stream(&bidi).await)
-            .with("gated calls", async move || self.counts_over(&probe).await.map(drop))
             .with("writes of metadata", async move || put(&meta, written.fetch_add(1, Ordering::Relaxed)).await)
-            .with("calls of its own", async move || calls_on(&alpha, call("beta", CallKind::Unary)).await)
-            .with("calls of another host", {
-                let gamma = gamma.clone();
-                async move || calls_on(&gamma, call("alpha", CallKind::Unary)).await
-            })
-            .with("streams of another host", {
-                let gamma = gamma.clone();
-                async move || calls_on(&gamma, call("alpha", CallKind::BidiStream)).await
-            })
-            .with("gated calls of another host", async move || self.counts_from(&gamma).await)
+            .with("gated calls", async move || self.counts_over(&count).await.map(drop))
     }
 
     async fn counts_from(&self, gamma: &Probe) -> Result<(), String> {

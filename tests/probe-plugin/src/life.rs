@@ -1,5 +1,6 @@
 //! The component: each method of its life goes wrong where it was told to, and is noted.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Probe {
     /// Given by `start`, for `activate`.
     context: OnceLock<Context>,
     background: Background,
+    /// It follows its peers.
+    watches: AtomicBool,
     /// What `restore` was given; true from the next `activate` on, if that says so.
     restored: Mutex<Option<State>>,
 }
@@ -53,8 +56,16 @@ impl Probe {
     pub fn of(edition: Edition, config: ProbeConfig) -> Result<Self, BoxError> {
         let mischief = Mischief::new(&config, edition);
         mischief.play_at_once(Method::New)?;
-        let (context, background, restored) = (OnceLock::new(), Background::default(), Mutex::default());
-        Ok(Self { config, edition, mischief, shared: Arc::default(), context, background, restored })
+        Ok(Self {
+            config,
+            edition,
+            mischief,
+            shared: Arc::default(),
+            context: OnceLock::new(),
+            background: Background::default(),
+            watches: AtomicBool::new(false),
+            restored: Mutex::default(),
+        })
     }
 
     async fn enter(&self, method: Method, detail: impl std::fmt::Debug) -> Result<(), BoxError> {
@@ -92,6 +103,7 @@ impl Component for Probe {
     async fn start(&self, context: Context) -> Result<Services, BoxError> {
         self.enter(Method::Start, context.identity()).await?;
         self.watch(&context)?;
+        self.watches.store(true, Ordering::Relaxed);
         if self.config.write_in_start {
             let reason = context.metadata().put("start", "x").await.err().and_then(|error| error.reason());
             self.shared.journal.note("Wrote", reason);
@@ -115,7 +127,11 @@ impl Component for Probe {
             // What another may have given out meanwhile is not ours: the next range is reserved when it is needed.
             _ => self.shared.counter.go_on_with(0..0).await,
         }
-        if let Some(context) = self.context.get().filter(|_| self.config.beats) {
+        let Some(context) = self.context.get() else { return Ok(()) };
+        if !self.watches.swap(true, Ordering::Relaxed) {
+            self.watch(context)?;
+        }
+        if self.config.beats {
             self.background.begin(context, self.mischief.clone());
         }
         Ok(())
@@ -135,6 +151,10 @@ impl Component for Probe {
     async fn deactivate(&self, reason: Deactivation) {
         drop(self.enter(Method::Deactivate, reason).await);
         self.background.end();
+        if reason == Deactivation::SwappedOut {
+            // The host ends what `start` began.
+            self.watches.store(false, Ordering::Relaxed);
+        }
     }
 
     async fn stop(&self) {

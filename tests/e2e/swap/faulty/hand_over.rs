@@ -98,10 +98,7 @@ async fn a_gated_call_that_does_not_end_refuses_the_swap_and_goes_on() {
 
 #[tokio::test]
 async fn a_gated_call_that_is_held_too_long_ends_the_swap_and_is_answered() {
-    let rig = Rig::with(Cluster::start().await, |config| {
-        config.set("swap.hold_limit", "1s").set("swap.hand_over_timeout", "20s")
-    })
-    .await;
+    let rig = Rig::with(|config| config.set("swap.hold_limit", "1s").set("swap.hand_over_timeout", "20s")).await;
     rig.second_goes_wrong(Method::Restore, Fault::Hang);
     let swapping = rig.begin_swap(&AT_ONCE).await;
     rig.alpha.swap_in("alpha", Phase::HandOver).await;

@@ -3,7 +3,6 @@
 use componenthost::plugin::swap::{Outcome, Phase};
 use plugin_api::{Kind, LeasePolicy, Role};
 use probe_plugin::knobs::Lies;
-use tests::Cluster;
 
 use super::is_refused_in;
 use crate::swap::rig::{AT_ONCE, Rig, answer_of};
@@ -40,7 +39,7 @@ async fn another_lease_policy_is_refused() {
 #[tokio::test]
 async fn another_components_services_are_refused() {
     let beside = |config: tests::HostConfig| config.probe("delta", tests::probe::node());
-    let rig = Rig::with(Cluster::start().await, beside).await;
+    let rig = Rig::with(beside).await;
     rig.turn("^2", [], Lies { serves_as: role("delta"), ..Lies::default() });
     is_refused_in(&rig, Phase::Warm, &["componenthost.delta.v1.Probe"]).await;
     assert_eq!(answer_of(&rig.alpha, "delta").await.role, "delta");

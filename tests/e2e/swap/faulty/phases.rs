@@ -18,34 +18,31 @@ async fn what_goes_wrong_in_prepare_is_refused() {
     are_refused_in(&Rig::start().await, Phase::Prepare, &cases).await;
 }
 
+/// Where this method of the new one fails, panics or hangs.
+async fn is_refused_in_every_way(method: Method, phase: Phase) {
+    let name = format!("{method:?}");
+    let (called, fails, panics) = (name.to_lowercase(), format!("{name} fails as"), format!("{name} panics as"));
+    let cases: [Case<'_>; 3] = [
+        (method, Fault::Fail, &[&called, &fails]),
+        (method, Fault::Panic, &[&called, &panics]),
+        (method, Fault::Hang, &[&called, "2s"]),
+    ];
+    are_refused_in(&Rig::start().await, phase, &cases).await;
+}
+
 #[tokio::test]
 async fn what_goes_wrong_in_restore_is_refused() {
-    let cases: [Case<'_>; 3] = [
-        (Method::Restore, Fault::Fail, &["restore", "Restore fails as configured"]),
-        (Method::Restore, Fault::Panic, &["restore", "Restore panics as configured"]),
-        (Method::Restore, Fault::Hang, &["restore", "2s"]),
-    ];
-    are_refused_in(&Rig::start().await, Phase::HandOver, &cases).await;
+    is_refused_in_every_way(Method::Restore, Phase::HandOver).await;
 }
 
 #[tokio::test]
 async fn what_goes_wrong_in_start_is_refused() {
-    let cases: [Case<'_>; 3] = [
-        (Method::Start, Fault::Fail, &["start", "Start fails as configured"]),
-        (Method::Start, Fault::Panic, &["start", "Start panics as configured"]),
-        (Method::Start, Fault::Hang, &["start", "2s"]),
-    ];
-    are_refused_in(&Rig::start().await, Phase::Warm, &cases).await;
+    is_refused_in_every_way(Method::Start, Phase::Warm).await;
 }
 
 #[tokio::test]
 async fn what_goes_wrong_in_activate_is_refused() {
-    let cases: [Case<'_>; 3] = [
-        (Method::Activate, Fault::Fail, &["activate", "Activate fails as configured"]),
-        (Method::Activate, Fault::Panic, &["activate", "Activate panics as configured"]),
-        (Method::Activate, Fault::Hang, &["activate", "2s"]),
-    ];
-    are_refused_in(&Rig::start().await, Phase::Switch, &cases).await;
+    is_refused_in_every_way(Method::Activate, Phase::Switch).await;
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use crate::swap::rig::{AT_ONCE, Rig};
 
 /// A cluster with an etcd of its own.
 async fn own_etcd() -> Rig {
-    Rig::with(Cluster::with_own_etcd().await, |config| config).await
+    Rig::in_cluster(Cluster::with_own_etcd().await, "2s", |config| config).await
 }
 
 async fn fenced(rig: &Rig, is_fenced: bool) {
@@ -26,7 +26,7 @@ async fn answers(rig: &Rig) {
 
 #[tokio::test]
 async fn a_swap_needs_no_etcd() {
-    let rig = Rig::with(Cluster::with_own_etcd().await, |config| config.set("session.ttl", "1m")).await;
+    let rig = Rig::in_cluster(Cluster::with_own_etcd().await, "1m", |config| config).await;
     let before = rig.counts().await;
     rig.cluster.etcd().stop().await;
     rig.swap(&AT_ONCE).await.assert(Outcome::Committed);
@@ -45,9 +45,7 @@ async fn a_swap_needs_no_etcd() {
 async fn a_fence_before_the_switch_refuses_the_swap_and_the_former_one_goes_on_after_it() {
     let rig = own_etcd().await;
     let before = rig.counts().await;
-    rig.second_goes_wrong(Method::Restore, Fault::Wait);
-    let config = rig.begin_swap(&AT_ONCE).await;
-    rig.alpha.swap_in("alpha", Phase::HandOver).await;
+    let config = rig.begin_swap_held_in(Phase::HandOver, &AT_ONCE).await;
     rig.cluster.etcd().kill();
     let swapped = config.ended().await;
     swapped.assert(Outcome::Refused);

@@ -1,7 +1,6 @@
 //! Several swaps of one component take turns; those of different components do not wait for one another.
 
 use componenthost::plugin::swap::{Outcome, Phase};
-use probe_plugin::knobs::{Fault, Method};
 use tests::Cluster;
 
 use crate::swap::rig::{AT_ONCE, Rig, first_edition, limits, second_edition};
@@ -9,9 +8,7 @@ use crate::swap::rig::{AT_ONCE, Rig, first_edition, limits, second_edition};
 #[tokio::test]
 async fn swaps_of_one_component_take_turns() {
     let rig = Rig::start().await;
-    rig.second_goes_wrong(Method::Start, Fault::Wait);
-    let first = rig.begin_swap(&AT_ONCE).await;
-    rig.alpha.swap_in("alpha", Phase::Warm).await;
+    let first = rig.begin_swap_held_in(Phase::Warm, &AT_ONCE).await;
     let second = rig.alpha.begin_swap("alpha", &first_edition(), &AT_ONCE).await;
     let waiting = rig.alpha.swap_in("alpha", Phase::Wait).await;
     assert_eq!((waiting.number, waiting.to), (2, None));

@@ -19,9 +19,7 @@ fn ends(told: &[String]) -> (Vec<&str>, Vec<&str>) {
 #[tokio::test]
 async fn a_stop_before_the_switch_aborts_the_swap() {
     let rig = Rig::start().await;
-    rig.second_goes_wrong(Method::Start, Fault::Wait);
-    let swapping = rig.begin_swap(&[]).await;
-    rig.alpha.swap_in("alpha", Phase::Warm).await;
+    let swapping = rig.begin_swap_held_in(Phase::Warm, &[]).await;
     assert!(rig.alpha.stop().await.success());
     swapping.ended().await.assert_failed(Outcome::Refused, Phase::Warm, &["the host stops"]);
     let told = lives(&rig.alpha);

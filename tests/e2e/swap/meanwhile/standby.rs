@@ -2,9 +2,14 @@
 
 use componenthost::plugin::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Method};
-use tests::Host;
+use tests::{Cluster, Host};
 
 use crate::swap::rig::{AT_ONCE, Rig, lives, second_edition};
+
+/// Sessions that another takes over soon.
+async fn two_seconds() -> Rig {
+    Rig::in_cluster(Cluster::start().await, "2s", |config| config).await
+}
 
 /// The active one goes, and this one is called.
 async fn takes_over(rig: &mut Rig, standby: Host) {
@@ -16,7 +21,7 @@ async fn takes_over(rig: &mut Rig, standby: Host) {
 
 #[tokio::test]
 async fn a_standby_is_swapped_and_takes_over_with_the_new_code() {
-    let mut rig = Rig::start().await;
+    let mut rig = two_seconds().await;
     let standby = rig.standby().await;
     rig.counts().await;
     standby.swap("alpha", &second_edition(), &AT_ONCE).await.assert(Outcome::Committed);
@@ -30,10 +35,10 @@ async fn a_standby_is_swapped_and_takes_over_with_the_new_code() {
 
 #[tokio::test]
 async fn a_takeover_during_a_swap_comes_to_one_of_the_two_and_once() {
-    let mut rig = Rig::start().await;
+    let mut rig = two_seconds().await;
     let standby = rig.standby().await;
     rig.counts().await;
-    rig.second_goes_wrong(Method::Start, Fault::Wait);
+    rig.second_waits_in(Phase::Warm);
     let swapping = standby.begin_swap("alpha", &second_edition(), &AT_ONCE).await;
     standby.swap_in("alpha", Phase::Warm).await;
     takes_over(&mut rig, standby).await;
@@ -47,7 +52,7 @@ async fn a_takeover_during_a_swap_comes_to_one_of_the_two_and_once() {
 
 #[tokio::test]
 async fn a_standby_on_probation_takes_over_and_can_be_rolled_back() {
-    let mut rig = Rig::start().await;
+    let mut rig = two_seconds().await;
     let standby = rig.standby().await;
     rig.counts().await;
     let swapping = standby.begin_swap("alpha", &second_edition(), &["--probation", "10m"]).await;
@@ -62,7 +67,7 @@ async fn a_standby_on_probation_takes_over_and_can_be_rolled_back() {
 
 #[tokio::test]
 async fn the_active_one_is_swapped_while_another_stands_by() {
-    let mut rig = Rig::start().await;
+    let mut rig = two_seconds().await;
     let standby = rig.standby().await;
     let (tally, swapped) = rig.load().await.during(rig.swap(&AT_ONCE)).await;
     tally.assert_none_failed();
