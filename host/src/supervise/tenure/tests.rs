@@ -157,3 +157,44 @@ fn every_story_alternates_and_converges() {
         }
     }
 }
+
+/// What an active generation's successor is told, when these are seen one after the other.
+fn after_a_swap(rules: Rules, exchange: impl FnOnce(&mut Tenure, Registration), story: &[&str]) -> String {
+    let mut tenure = Tenure::new(rules, false);
+    tenure.next(&seen("7"));
+    let under = tenure.swap_out().expect("it is active");
+    assert_eq!(tenure.swap_out(), None, "nobody has the work any more");
+    exchange(&mut tenure, under);
+    story.iter().map(|each| word(&tenure.next(&seen(each)))).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_generation_that_was_given_the_work_has_it_under_the_same_registration() {
+    let given = |tenure: &mut Tenure, under| tenure.swap_in(under);
+    assert_eq!(after_a_swap(FENCING, given, &["7", "?", "?"]), "wait fence -Fenced");
+    assert_eq!(after_a_swap(NODE, given, &["7", "?", "8"]), "wait wait go-on@8");
+}
+
+#[test]
+fn what_is_put_off_is_told_when_the_session_is_held_again_by_what_the_generation_knows() {
+    for (knows, same) in [(true, "wait Kept@7"), (false, "wait TakenOver@7")] {
+        let put_off = |tenure: &mut Tenure, _: Registration| tenure.put_off(knows);
+        assert_eq!(after_a_swap(FENCING, put_off, &["?", "7"]), same);
+        assert_eq!(after_a_swap(FENCING, put_off, &["?", "8"]), "wait TakenOver@8");
+        assert_eq!(after_a_swap(FENCING, put_off, &["other", "other"]), "stand-by:other wait");
+    }
+}
+
+#[test]
+fn a_generation_that_knows_nothing_takes_over_whenever_it_is_its_turn() {
+    for (before, expected) in [(&["7", "?", "?"][..], "TakenOver@7"), (&["other"][..], "TakenOver@7")] {
+        let mut tenure = Tenure::new(FENCING, false);
+        before.iter().for_each(|each| drop(tenure.next(&seen(each))));
+        assert_eq!(tenure.swap_out(), None);
+        tenure.forget();
+        assert_eq!(word(&tenure.next(&seen("7"))), expected);
+    }
+    let mut untouched = Tenure::new(FENCING, false);
+    untouched.forget();
+    assert_eq!(word(&untouched.next(&seen("7"))), "TakenOver@7", "it was never told anything");
+}
