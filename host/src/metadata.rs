@@ -54,7 +54,7 @@ impl MetadataStore {
         &self.permit
     }
 
-    /// Was etcd asked to write anything, whatever came of it?
+    /// Has the component tried to write anything, whatever came of it?
     pub fn may_have_written(&self) -> bool {
         self.may_have_written.load(Ordering::SeqCst)
     }
@@ -97,6 +97,8 @@ impl MetadataStore {
     }
 
     async fn transact(&self, transaction: &Transaction) -> Result<MetadataAnswer, Error> {
+        // Before the look at the permit: who withdraws that and looks here then misses no write.
+        self.may_have_written.store(true, Ordering::SeqCst);
         let Some((session_key, create_revision)) = self.permit.current() else {
             return Err(self.fenced());
         };
@@ -109,7 +111,6 @@ impl MetadataStore {
         // Where a condition fails the session key is read in the same transaction: was it that one?
         let otherwise = TxnOp::get(session, Some(GetOptions::new().with_keys_only()));
         let txn = Txn::new().when(compares).and_then(writes).or_else([otherwise]);
-        self.may_have_written.store(true, Ordering::SeqCst);
         let answer = self.etcd.txn("write metadata", txn).await.map_err(error_of)?;
         let revision = answer.header().map_or(0, ResponseHeader::revision);
         let succeeded = answer.succeeded();

@@ -303,7 +303,13 @@ async fn end_components(mut ending: Vec<Ending>, parts: &Arc<Parts>, config: &Sh
 /// Components whose owners took their time end last.
 async fn end_late(late: Vec<Late>, parts: &Arc<Parts>, config: &ShutdownConfig) {
     let ends = late.into_iter().map(async |Late { member, owner }| match owner.await {
-        Ok(alive) => end_components(vec![Ending { member, alive }], parts, config).await,
+        Ok(alive) => {
+            // One that was just swapped may serve still.
+            let ending = vec![Ending { member, alive }];
+            refuse_new_calls(&ending);
+            drain_calls(&ending, config.drain).await;
+            end_components(ending, parts, config).await;
+        }
         Err(error) => owner_failed(&member, &error),
     });
     futures_util::future::join_all(ends).await;

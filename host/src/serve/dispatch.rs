@@ -62,10 +62,13 @@ impl Dispatch {
                 None => Status::unavailable("no component has started yet: there is nothing to reflect").into_http(),
             };
         }
-        let member = table.services.get(service).and_then(|role| table.members.get(role));
-        let calls = member.map_or_else(|| self.served.measured().other_calls(), |member| &member.measured.calls);
-        let measured = calls.begin(request.uri().path());
-        measured.answer(match self.admit(table.clone(), &mut request).await {
+        let measured = {
+            let member = table.services.get(service).and_then(|role| table.members.get(role));
+            let calls = member.map_or_else(|| self.served.measured().other_calls(), |member| &member.measured.calls);
+            calls.begin(request.uri().path())
+        };
+        // Not kept while the call runs: a table holds all generations that it leads to.
+        measured.answer(match self.admit(table, &mut request).await {
             Ok(admitted) => answer(admitted, request).await,
             Err(status) => (*status).into_http(),
         })
@@ -78,6 +81,7 @@ impl Dispatch {
                 Chosen::Admitted(admitted) => return Ok(*admitted),
                 Chosen::Again => {}
                 Chosen::Held { role, hold } => {
+                    drop(table);
                     let deadline = Call::read(request.headers()).deadline;
                     let lifted = hold.lifted();
                     let in_time = match deadline {

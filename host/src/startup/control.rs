@@ -49,7 +49,13 @@ impl Control for HostControl {
             return Err(stops());
         }
         // An owner that ends without an answer ends with the host.
-        ended.await.map_err(|_| stops())?;
+        let limit = self.parts.config.swap.wait_limit;
+        let Ok(ended) = tokio::time::timeout(limit, ended).await else {
+            let (code, limit) = (member.lifecycle.status().state.code(), humantime::format_duration(limit));
+            let text = format!("{role} is {code}, and was not ready to be restarted within {limit} (swap.wait_limit)");
+            return Err(ControlError::NotNow(text));
+        };
+        ended.map_err(|_| stops())?;
         let settled = status.wait_for(|status| {
             let code = status.state.code();
             code == StateCode::Stopping || (status.restarts > before && code != StateCode::Initializing)

@@ -49,10 +49,11 @@ pub(super) async fn wait(
             () = &mut time => return Waited::Over,
         };
         match command {
+            // It fails where whoever asked has gone, and may have asked again.
             Command::Restart(answer) => {
-                // Whoever asked may have gone.
-                let _ = answer.send(());
-                return Waited::Asked;
+                if answer.send(()).is_ok() {
+                    return Waited::Asked;
+                }
             }
             Command::Swap(slot) => {
                 if let Some(candidate) = slot.take() {

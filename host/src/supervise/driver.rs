@@ -150,6 +150,8 @@ impl Held<'_> {
     async fn keep(&mut self, stop: &CancellationToken) -> Ended {
         loop {
             let seen = self.followed.seen();
+            // Does what it knows hold, where it fails now?
+            let mut knows = true;
             let action = match &mut self.alive.tenure {
                 Some(tenure) => tenure.next(&seen),
                 None => Action::Wait,
@@ -172,6 +174,7 @@ impl Held<'_> {
                     }
                 }
                 Action::Activate { resume, registration } => {
+                    knows = matches!(resume, Resume::Kept | Resume::Restored);
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => return Ended::Stopped,
@@ -216,7 +219,7 @@ impl Held<'_> {
             match done {
                 Ok(()) => {}
                 Err(failed) if self.alive.probation.is_some() => {
-                    if let Err(ended) = self.roll_back(chain(&failed)).await {
+                    if let Err(ended) = self.roll_back(chain(&failed), knows).await {
                         return ended;
                     }
                 }
@@ -232,6 +235,8 @@ impl Held<'_> {
                 // Whoever asked has waited too long.
                 None => Ok(()),
             },
+            // Whoever asked has gone, and may have asked again.
+            Command::Restart(answer) if answer.is_closed() => Ok(()),
             Command::Restart(answer) => Err(Ended::Restarted(answer)),
         }
     }

@@ -97,7 +97,8 @@ pub fn begin(member: &Arc<Member>, parts: &Arc<Parts>, order: Order) -> watch::R
     let view = reporter.watch();
     let turn = Arc::clone(&swaps.turn);
     let (of, parts_of) = (Arc::clone(member), Arc::clone(parts));
-    let task = parts.control.spawn(async move {
+    // The candidate's code runs in it, which has no place on the thread of the sessions.
+    let task = parts.workers.spawn(async move {
         let turn = turn.lock_owned().await;
         prepare::run(of, parts_of, reporter, turn).await;
     });

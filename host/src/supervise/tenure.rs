@@ -138,6 +138,15 @@ impl Tenure {
         self.told = Told::Activated(under);
     }
 
+    /// The generation that has the place is to be told `activate` only when the session is held again; is what it knows true
+    /// as long as nobody else is active meanwhile?
+    pub fn put_off(&mut self, knows: bool) {
+        if let Told::Deactivated(_, under) = self.told {
+            let reason = if knows { Deactivation::Fenced } else { Deactivation::SwappedOut };
+            self.told = Told::Deactivated(reason, under);
+        }
+    }
+
     /// The generation that has the place now knows nothing of what the one before did: when it is activated it takes over.
     pub fn forget(&mut self) {
         match self.told {

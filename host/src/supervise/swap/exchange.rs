@@ -3,6 +3,7 @@
 
 use plugin_api::border::v1::component::LifeError;
 use plugin_api::component::{Deactivation, Resume};
+use plugin_api::descriptor::LeasePolicy;
 use plugin_api::error::chain;
 use plugin_api::peers::Registration;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use super::{Candidate, Reporter, SwapError, Turn};
 use crate::metadata::MetadataStore;
 use crate::plugin::Generation;
 use crate::serve::Hold;
-use crate::startup::StepFailed;
+use crate::startup::{StepFailed, renew_dependencies};
 use crate::supervise::driver::{Followed, Held};
 use crate::supervise::generations::Stand;
 use crate::supervise::life::Failures;
@@ -49,6 +50,8 @@ impl Held<'_> {
         match exchanged {
             Ok(switched) => {
                 let former = self.take_place(new, generation);
+                // After the routes: whoever is woken by it looks at them.
+                self.member.lifecycle.serves(self.generation.number());
                 let held = hold.lift();
                 let number = self.generation.number();
                 let longest = held.longest;
@@ -120,7 +123,6 @@ impl Held<'_> {
         member.generations.stands(self.generation.number(), Stand::Kept);
         member.generations.stands(number, Stand::Serving);
         member.show_descriptor(generation.descriptor().clone());
-        member.lifecycle.serves(number);
         if let Some(library) = &new.library {
             member.exchange_library(library.clone());
         }
@@ -164,11 +166,22 @@ impl Held<'_> {
         end_background(role, generation, limit).await;
     }
 
-    /// The generation that has the component's place is activated under the registration that it has.
+    /// The generation that has the component's place is activated under the registration that it has; or when that is held
+    /// again, where it is not now.
     pub(super) async fn activate_again(&mut self, resume: Resume, under: Registration) -> Result<(), LifeError> {
-        if let Some(tenure) = &mut self.alive.tenure {
-            tenure.swap_in(under);
+        let policy = self.member.config.lease_policy(self.generation.descriptor());
+        let may = match self.followed.seen() {
+            Seen::Active { registration } => registration == under,
+            // It would be active now, had nobody touched it.
+            Seen::Uncertain => policy == LeasePolicy::Serve,
+            Seen::Other { .. } | Seen::Deleted | Seen::Revoked => false,
+        };
+        let Some(tenure) = &mut self.alive.tenure else { return Ok(()) };
+        if !may {
+            tenure.put_off(matches!(resume, Resume::Kept | Resume::Restored));
+            return Ok(());
         }
+        tenure.swap_in(under);
         self.activate(resume, under).await
     }
 
@@ -185,10 +198,12 @@ impl Held<'_> {
         let outcome = if let Err(failure) = &undone {
             reason = format!("{reason}; and then the former one could not go on: its activate: {failure}");
             Outcome::Failed
+        } else if matches!(error, SwapError::FormerFailed(_)) {
+            Outcome::Failed
         } else {
             Outcome::Refused
         };
-        let unused = self.unused(new.generation.as_ref(), &self.generation);
+        let unused = self.settle_dependencies(new.generation.as_ref(), &self.generation);
         let retire = Retire::of(self.member, self.parts, new);
         self.alive.retiring =
             Some(Retiring::begin(self.parts, retire, reporter, turn, End { outcome, reason, unused }));
@@ -202,8 +217,12 @@ impl Held<'_> {
         }
     }
 
-    /// Lets go of what only one of two generations depends on.
-    pub(super) fn unused(&self, ends: Option<&Generation>, stays: &Generation) -> Unused {
+    /// What the one that stays depends on is as it says; what only the other depends on is let go of, at last.
+    pub(super) fn settle_dependencies(&self, ends: Option<&Generation>, stays: &Generation) -> Unused {
+        let other = ends.map(|ends| ends.descriptor().dependencies.as_slice()).unwrap_or_default();
+        let own = &stays.descriptor().dependencies;
+        let changed: Vec<_> = own.iter().filter(|dependency| !other.contains(dependency)).cloned().collect();
+        renew_dependencies(self.member, self.parts, &changed);
         retire::unused(self.member, self.parts, ends, Some(stays))
     }
 

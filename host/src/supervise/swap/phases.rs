@@ -132,12 +132,13 @@ impl Exchange<'_> {
                 let resume = if handed_over { Resume::Restored } else { Resume::TakenOver };
                 self.activate_new(resume, under).await?;
             }
-            None if !handed_over => {
-                if let Some(tenure) = self.tenure {
+            None => {
+                // One that is fenced is told of its peers all the same.
+                self.quiet_former().await;
+                if let Some(tenure) = self.tenure.as_mut().filter(|_| !handed_over) {
                     tenure.forget();
                 }
             }
-            None => {}
         }
         let certain = self.new.certain(self.member.config.lease_policy(self.generation.descriptor()));
         self.parts.served.begin(&self.member.role, serving, certain)?;
@@ -153,17 +154,23 @@ impl Exchange<'_> {
         }
         let told = self.former.component().deactivate(Deactivation::SwappedOut);
         let done = within(limit, "deactivate", told).await;
-        if let Some(notices) = self.former_notices.take() {
-            notices.abort();
-            // What it ends with is of no interest.
-            let _ = tokio::time::timeout(limit, notices).await;
-        }
-        end_background(role, self.former, limit).await;
+        self.quiet_former().await;
         if let Err(error) = &done {
             tracing::warn!(%role, %error, "the former generation did not end its work well");
             *remark = format!("the former one did not end its work well (deactivate: {error}), and is not kept; ");
         }
         done.is_ok()
+    }
+
+    /// What the former one does by itself ends.
+    async fn quiet_former(&mut self) {
+        let limit = self.member.config.deactivate_timeout;
+        if let Some(notices) = self.former_notices.take() {
+            notices.abort();
+            // What it ends with is of no interest.
+            let _ = tokio::time::timeout(limit, notices).await;
+        }
+        end_background(&self.member.role, self.former, limit).await;
     }
 
     async fn activate_new(&mut self, resume: Resume, under: Registration) -> Result<(), SwapError> {

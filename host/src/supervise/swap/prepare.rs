@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use plugin_api::border::v1::component::LifeError;
 use plugin_api::error::chain;
+use tokio::sync::mpsc;
 
 use super::retire::{self, Retire};
 use super::{Candidate, Reporter, SwapError, Turn};
 use crate::plugin::gate;
-use crate::plugin::{Generation, Library};
+use crate::plugin::{Generation, GenerationSettings, Library};
 use crate::startup::Parts;
 use crate::supervise::commands::{Command, Slot};
 use crate::supervise::{Life, Member};
@@ -85,21 +86,15 @@ async fn candidate(member: &Arc<Member>, parts: &Arc<Parts>, plugin: &str) -> Re
     let copies = parts.config.copies();
     let library = Arc::new(Library::open(plugin, &parts.config.plugins, &allowed, &copies, number).await?);
     let config_toml = config.config_toml();
-    let mistakes = library.check_config(&config_toml);
-    let mistakes = mistakes
-        .map_err(|source| SwapError::New { method: "check of its configuration", source: LifeError::Failed(source) })?;
-    if !mistakes.is_empty() {
-        return Err(SwapError::Config(mistakes));
-    }
     let mut life = Life { library: Some(library.clone()), ..Life::default() };
     let settings = parts.generation_settings(role, &mut life);
     let failures = life.failures.sender();
     let made = library.clone();
     // The author's code: it may hang, and then keeps its thread for ever.
-    let making = parts.workers.spawn_blocking(move || Generation::create(&made, &config_toml, settings, failures));
+    let making = parts.workers.spawn_blocking(move || make(&made, &config_toml, settings, failures));
     let limit = config.start_timeout;
     let generation = match tokio::time::timeout(limit, making).await {
-        Ok(Ok(created)) => created.map_err(|source| SwapError::New { method: "constructor", source })?,
+        Ok(Ok(made)) => made?,
         // It is never aborted, and the border catches the author's panics.
         Ok(Err(failed)) => std::panic::resume_unwind(failed.into_panic()),
         Err(_) => return Err(SwapError::ConstructorHangs(limit)),
@@ -114,6 +109,22 @@ async fn candidate(member: &Arc<Member>, parts: &Arc<Parts>, plugin: &str) -> Re
             Err(error)
         }
     }
+}
+
+/// A component of that library, if it takes this configuration.
+fn make(
+    library: &Library,
+    config: &str,
+    settings: GenerationSettings,
+    failures: mpsc::UnboundedSender<LifeError>,
+) -> Result<Generation, SwapError> {
+    let mistakes = library.check_config(config).map_err(LifeError::Failed);
+    let mistakes = mistakes.map_err(|source| SwapError::New { method: "check of its configuration", source })?;
+    if !mistakes.is_empty() {
+        return Err(SwapError::Config(mistakes));
+    }
+    let created = Generation::create(library, config, settings, failures);
+    created.map_err(|source| SwapError::New { method: "constructor", source })
 }
 
 /// Can it take the place of the one that serves?

@@ -6,8 +6,11 @@ use plugin_api::border::v1::component::LifeError;
 use plugin_api::component::Resume;
 use plugin_api::error::chain;
 
+use super::phases::end_background;
 use super::retire::{End, Retire, Retiring};
 use super::{Reporter, Turn};
+use crate::plugin::Generation;
+use crate::serve::Certain;
 use crate::startup::{Parts, StepFailed};
 use crate::supervise::driver::Held;
 use crate::supervise::tenure::Tenure;
@@ -93,7 +96,8 @@ pub(in crate::supervise) fn commit(member: &Member, parts: &Parts, alive: &mut A
 }
 
 impl Held<'_> {
-    /// The new generation has failed: the former one has its place again, with the new one's state where that gives one.
+    /// The new generation has failed: the former one has its place again, with the new one's state where that gives one and
+    /// it was true (`knows`).
     ///
     /// # Errors
     ///
@@ -102,7 +106,7 @@ impl Held<'_> {
     /// # Cancel safety
     ///
     /// Not to be cancelled: neither would serve.
-    pub(in crate::supervise) async fn roll_back(&mut self, why: String) -> Result<(), Ended> {
+    pub(in crate::supervise) async fn roll_back(&mut self, why: String, knows: bool) -> Result<(), Ended> {
         let Some(probation) = self.alive.probation.take() else { return Ok(()) };
         let Probation { mut former, handed_over, mut reporter, turn, .. } = probation;
         let (Some(generation), Some(hold)) = (former.generation.clone(), self.parts.served.hold(&self.member.role))
@@ -115,17 +119,27 @@ impl Held<'_> {
         hold.put_up();
         let failed = self.generation.clone();
         // It has failed: calls of it that do not end hold the way back up no longer.
-        let _ = tokio::time::timeout(self.parts.config.swap.gate_timeout, failed.no_gated_calls()).await;
+        let ended = tokio::time::timeout(self.parts.config.swap.gate_timeout, failed.no_gated_calls()).await;
         let under = self.alive.tenure.as_mut().and_then(Tenure::swap_out);
         let mut life = std::mem::take(&mut self.alive.life);
         if under.is_some() {
             self.deactivate_new(&mut life, &failed).await;
-        }
-        let state = if handed_over {
-            self.hand_back(&failed, &generation).await
         } else {
+            let limit = self.member.config.deactivate_timeout;
+            life.end_notices(limit).await;
+            end_background(&self.member.role, &failed, limit).await;
+        }
+        let state = if !handed_over {
             Err("none was handed over".to_owned())
+        } else if !knows {
+            Err("it had not taken over yet".to_owned())
+        } else if ended.is_err() {
+            Err(format!("{} calls of gated methods still run on it", failed.gated_calls()))
+        } else {
+            self.hand_back(&failed, &generation).await
         };
+        // Calls that still run on it write nothing from here on.
+        life.withdraw_permit();
         if state.is_err()
             && let Some(tenure) = self.alive.tenure.as_mut().filter(|_| under.is_none())
         {
@@ -143,6 +157,8 @@ impl Held<'_> {
             None => Ok(()),
         };
         let served = serving.map(|serving| self.parts.served.begin(&self.member.role, serving, certain));
+        // After the routes: whoever is woken by it looks at them.
+        self.member.lifecycle.serves(self.generation.number());
         let held = hold.lift();
         let state = state.unwrap_or_else(|without| format!("without the new one's state: {without}"));
         let number = self.generation.number();
@@ -150,8 +166,9 @@ impl Held<'_> {
             "calls go to generation {number} again, {state}; {} were held, {:.1?} at most",
             held.calls, held.longest
         );
-        let unused = self.unused(Some(&failed), &self.generation);
-        let outcome = if activated.is_ok() { Outcome::RolledBack } else { Outcome::Failed };
+        let unused = self.settle_dependencies(Some(&failed), &self.generation);
+        let is_well = activated.is_ok() && !matches!(served, Some(Err(_)));
+        let outcome = if is_well { Outcome::RolledBack } else { Outcome::Failed };
         match &activated {
             Ok(()) => reporter.done(done),
             Err(error) => {
@@ -168,11 +185,7 @@ impl Held<'_> {
     }
 
     /// The new generation's state goes back to the former one; or why it does not.
-    async fn hand_back(
-        &self,
-        failed: &crate::plugin::Generation,
-        former: &crate::plugin::Generation,
-    ) -> Result<String, String> {
+    async fn hand_back(&self, failed: &Generation, former: &Generation) -> Result<String, String> {
         let limit = self.parts.config.swap.hand_over_timeout;
         let snapshot = within(limit, "snapshot", failed.component().snapshot()).await;
         let snapshot = snapshot.map_err(|error| format!("its snapshot: {}", chain(&error)))?;
@@ -182,7 +195,7 @@ impl Held<'_> {
         Ok(format!("with its state (version {version}: {bytes} bytes, {files} files)"))
     }
 
-    fn certain(&self, life: &Life, generation: &crate::plugin::Generation) -> crate::serve::Certain {
+    fn certain(&self, life: &Life, generation: &Generation) -> Certain {
         life.certain(self.member.config.lease_policy(generation.descriptor()))
     }
 }
