@@ -6,7 +6,6 @@
 pub mod copy;
 pub mod gate;
 pub mod inspect;
-pub use crate::swap;
 
 mod asked;
 mod generation;

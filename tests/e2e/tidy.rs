@@ -20,7 +20,7 @@ const KNOWS: &[(&str, &[&str])] = &[
     ("discovery", &["cluster", "etcd", "trouble"]),
     ("connections", &["cluster", "metrics", "tls", "wire"]),
     ("metadata", &["etcd", "session"]),
-    ("plugin", &["connections", "metadata", "swap"]),
+    ("plugin", &["connections", "metadata"]),
     ("serve", &["lifecycle", "metrics", "plugin", "tls", "wire"]),
 ];
 

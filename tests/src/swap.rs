@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use componenthost::plugin::swap::{Outcome, Phase, SwapView};
+use componenthost::swap::{Outcome, Phase, SwapView};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use componenthost::plugin::swap::Outcome;
+use componenthost::swap::Outcome;
 use tests::binary::{second, stripped};
 use tests::swap::Swapped;
 use tests::usage::Usage;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use componenthost::plugin::swap::Outcome;
+use componenthost::swap::Outcome;
 use fastrand::Rng;
 use proto::querycoord::v1::ReleaseCollectionRequest;
 use proto::rootcoord::v1::root_coord_client::RootCoordClient;

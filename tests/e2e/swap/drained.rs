@@ -1,6 +1,6 @@
 //! Calls and streams that run when the routes change: they end on the generation that they began on, or are cut at the limit.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use futures_util::StreamExt as _;
 use probe_plugin::v1::{ReleaseRequest, StreamRequest};
 use tests::client::reason;

@@ -6,7 +6,7 @@ mod lies;
 mod phases;
 mod prepare;
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Method};
 
 use crate::swap::rig::{AT_ONCE, Rig};

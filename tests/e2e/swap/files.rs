@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use componenthost::plugin::gate::Digest;
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use serde_json::json;
 use tempfile::TempDir;
 use tests::binary::{plugin_dir, plugin_file, second};

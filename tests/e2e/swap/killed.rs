@@ -1,6 +1,6 @@
 //! A host that is killed in the middle of a swap: it starts again with what is configured, and knows what was given out.
 
-use componenthost::plugin::swap::Phase;
+use componenthost::swap::Phase;
 use tests::swap::Swapping;
 
 use crate::swap::rig::{Rig, copies};

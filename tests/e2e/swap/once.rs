@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use componenthost::plugin::swap::Outcome;
+use componenthost::swap::Outcome;
 use etcd_client::{EventType, WatchOptions};
 use plugin_api::Role;
 use probe_plugin::knobs::{Fault, Method};
@@ -74,7 +74,7 @@ async fn at_no_time_do_the_hearts_of_two_generations_beat() {
 async fn a_former_generation_is_told_nothing_of_peers_any_more() {
     let rig = Rig::start().await;
     let swapping = rig.begin_swap(&["--probation", "10m"]).await;
-    rig.alpha.swap_in("alpha", componenthost::plugin::swap::Phase::Probation).await;
+    rig.alpha.swap_in("alpha", componenthost::swap::Phase::Probation).await;
     rig.is_called().await;
     let told_to = |generation: &str| {
         let log = rig.alpha.log();

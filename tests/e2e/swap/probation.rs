@@ -1,6 +1,6 @@
 //! Probation: a new generation that fails is rolled back, with its state where it gives one.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Method};
 use probe_plugin::v1::{PanicRequest, SpawnRequest, TaskKind};
 use tests::swap::Swapping;

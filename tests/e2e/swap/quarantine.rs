@@ -1,6 +1,6 @@
 //! A component that does not serve: a swap starts another code, and a restart ends a quarantine.
 
-use componenthost::plugin::swap::Outcome;
+use componenthost::swap::Outcome;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::{Cluster, Host, HostConfig};

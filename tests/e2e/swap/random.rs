@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use componenthost::plugin::swap::Outcome;
+use componenthost::swap::Outcome;
 use fastrand::Rng;
 use probe_plugin::Edition;
 use probe_plugin::knobs::{Fault, Method};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use componenthost::plugin::swap::Phase;
+use componenthost::swap::Phase;
 use probe_plugin::knobs::{Fault, FaultConfig, Knobs, Lies, Method};
 use probe_plugin::v1::{CallKind, EchoRequest, EchoResponse, Empty};
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
 //! The hand-over of the state: a snapshot that cannot be had, one that cannot be read, and calls that run meanwhile.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Lies, Method, StateLie};
 use probe_plugin::v1::ReleaseRequest;
 use serde_json::json;

@@ -1,6 +1,6 @@
 //! A new generation that is not what it should be: another role, kind, policy or service.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use plugin_api::{Kind, LeasePolicy, Role};
 use probe_plugin::knobs::Lies;
 

@@ -1,6 +1,6 @@
 //! A new generation that fails, panics or hangs in a phase.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Method};
 
 use super::{Case, are_refused_in, is_refused_in};

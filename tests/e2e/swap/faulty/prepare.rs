@@ -1,6 +1,6 @@
 //! A library that goes wrong while it is being opened: in the process that looks at it first.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use tests::{Cluster, Host};
 
 use crate::swap::rig::{AT_ONCE, limits, second_edition};

@@ -1,6 +1,6 @@
 //! A swap while etcd is away: it needs none, unless the session is uncertain by then.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Method};
 use probe_plugin::v1::EchoRequest;
 use tests::{Cluster, LIMIT, eventually, holds};

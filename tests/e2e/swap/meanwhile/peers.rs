@@ -1,6 +1,6 @@
 //! A swap while peers come and go: the links stay, and the new generation knows how things are.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use probe_plugin::v1::{CallKind, Empty, PeersRequest};
 use serde_json::json;
 use tests::load::Load;

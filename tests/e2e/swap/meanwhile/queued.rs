@@ -1,6 +1,6 @@
 //! Several swaps of one component take turns; those of different components do not wait for one another.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use tests::Cluster;
 
 use crate::swap::rig::{AT_ONCE, Rig, first_edition, limits, second_edition};

@@ -1,6 +1,6 @@
 //! A stop during a swap: before the switch it is aborted, after it it is committed.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Method};
 use tests::within;
 

@@ -1,6 +1,6 @@
 //! Swaps where a component stands by: it is started and not activated, and takes over as any standby does.
 
-use componenthost::plugin::swap::{Outcome, Phase};
+use componenthost::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Method};
 use tests::{Cluster, Host};
 
