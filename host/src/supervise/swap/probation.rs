@@ -138,8 +138,6 @@ impl Held<'_> {
         } else {
             self.hand_back(&failed, &generation).await
         };
-        // Calls that still run on it write nothing from here on.
-        life.withdraw_permit();
         if state.is_err()
             && let Some(tenure) = self.alive.tenure.as_mut().filter(|_| under.is_none())
         {
@@ -157,6 +155,8 @@ impl Held<'_> {
             None => Ok(()),
         };
         let served = serving.map(|serving| self.parts.served.begin(&self.member.role, serving, certain));
+        // Not before: a call that comes to the failed one by the old routes would find it fenced.
+        life.withdraw_permit();
         // After the routes: whoever is woken by it looks at them.
         self.member.lifecycle.serves(self.generation.number());
         let held = hold.lift();
