@@ -155,8 +155,6 @@ impl Held<'_> {
             None => Ok(()),
         };
         let served = serving.map(|serving| self.parts.served.begin(&self.member.role, serving, certain));
-        // Not before: a call that comes to the failed one by the old routes would find it fenced.
-        life.withdraw_permit();
         // After the routes: whoever is woken by it looks at them.
         self.member.lifecycle.serves(self.generation.number());
         let held = hold.lift();
