@@ -264,7 +264,11 @@ pub async fn within<T>(
 ) -> Result<T, LifeError> {
     tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
         let limit = humantime::format_duration(limit);
-        let text = format!("took more than {limit} ([component] {method}_timeout)");
+        let key = match method {
+            "snapshot" | "restore" => "swap.hand_over_timeout".to_owned(),
+            _ => format!("[component] {method}_timeout"),
+        };
+        let text = format!("took more than {limit} ({key})");
         Err(LifeError::Failed(Error::new(tonic::Code::DeadlineExceeded, text)))
     })
 }
