@@ -9,8 +9,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use tokio::runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -29,13 +30,6 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub struct Signals {
     stop: CancellationToken,
     hangups: watch::Receiver<u64>,
-}
-
-/// Those that are taken over.
-struct Taken {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
 }
 
 impl Signals {
@@ -82,7 +76,7 @@ fn listen(
         Err(error) => return tell(Err(error)),
     };
     runtime.block_on(async {
-        match Taken::take() {
+        match signal_hook_tokio::Signals::new([SIGTERM, SIGINT, SIGHUP]) {
             Ok(taken) => {
                 tell(Ok(()));
                 follow(taken, stop, hung_up, limit).await;
@@ -92,25 +86,25 @@ fn listen(
     });
 }
 
-impl Taken {
-    fn take() -> io::Result<Self> {
-        let [terminate, interrupt, hangup] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(signal);
-        Ok(Self { terminate: terminate?, interrupt: interrupt?, hangup: hangup? })
-    }
-}
-
 /// Until the process is ended.
-async fn follow(mut taken: Taken, stop: &CancellationToken, hung_up: &watch::Sender<u64>, limit: Duration) {
+async fn follow(
+    mut taken: signal_hook_tokio::Signals,
+    stop: &CancellationToken,
+    hung_up: &watch::Sender<u64>,
+    limit: Duration,
+) {
     let mut deadline = None;
     loop {
         let name = tokio::select! {
-            _ = taken.terminate.recv() => "SIGTERM",
-            _ = taken.interrupt.recv() => "SIGINT",
-            _ = taken.hangup.recv() => {
-                hung_up.send_modify(|count| *count += 1);
-                continue;
-            }
+            signal = taken.next() => match signal {
+                Some(SIGTERM) => "SIGTERM",
+                Some(SIGHUP) => {
+                    hung_up.send_modify(|count| *count += 1);
+                    continue;
+                }
+                // They never end: nobody closes them.
+                _ => "SIGINT",
+            },
             () = stop.cancelled(), if deadline.is_none() => {
                 deadline = Instant::now().checked_add(limit + MARGIN);
                 continue;
@@ -129,6 +123,20 @@ async fn follow(mut taken: Taken, stop: &CancellationToken, hung_up: &watch::Sen
         // Elsewhere: writing the log may block.
         drop(say(move || tracing::info!(signal = name, "asked to stop; a second signal ends at once")));
     }
+}
+
+/// Returns at the first SIGINT, which does not end the process by itself any more.
+///
+/// # Errors
+///
+/// The system's.
+///
+/// # Cancel safety
+///
+/// A SIGINT that comes afterwards has no effect.
+pub async fn interrupted() -> io::Result<()> {
+    signal_hook_tokio::Signals::new([SIGINT])?.next().await;
+    Ok(())
 }
 
 async fn until(deadline: Option<Instant>) {

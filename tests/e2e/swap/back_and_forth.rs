@@ -41,6 +41,20 @@ async fn a_hundred_swaps_on_probation_fail_no_call_and_leave_nothing_behind() {
     swapped_back_and_forth(short_or_full(100, 500), "200ms").await;
 }
 
+#[tokio::test]
+async fn swaps_leave_no_file_open() {
+    let rig = Rig::start().await;
+    let files = Files::stripped(&rig);
+    let mut open = Vec::new();
+    for number in 0..8 {
+        one_swap(&rig, &files, number, "0s").await;
+        rig.alpha.only_one_generation_lives("alpha").await;
+        open.push(rig.alpha.usage().files.values().sum::<usize>());
+    }
+    // Those of connections come and go: one for each swap would be a leak.
+    assert!(open[7] < open[1] + 4, "{open:?}");
+}
+
 #[expect(clippy::print_stdout, reason = "what was measured is shown")]
 async fn swapped_back_and_forth(swaps: u64, probation: &str) {
     let rig = Rig::start().await;

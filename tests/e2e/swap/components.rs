@@ -20,14 +20,18 @@ use tonic::transport::Channel;
 use crate::search::reference::{Collection, Question, parts};
 use crate::search::scene::{NAME, Scene, Settings, dice};
 use crate::search::searches::Searches;
-use crate::swap::rig::{AT_ONCE, text};
+use crate::swap::rig::{AT_ONCE, MANY_SWAPS, text};
 
 /// A search has to come within this on a machine that does much else.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Two nodes and a collection that is loaded; no session is lost because the machine does much else.
 async fn scene(parts: Vec<Vectors>) -> (Scene, Arc<Collection>) {
-    let scene = Scene::with(Settings { all: vec![("session.ttl", json!("15s"))], ..Settings::nodes(2) }).await;
+    let scene = Scene::with(Settings {
+        all: vec![("session.ttl", json!("15s")), (MANY_SWAPS.0, json!(MANY_SWAPS.1))],
+        ..Settings::nodes(2)
+    })
+    .await;
     let collection = scene.create(NAME, MetricType::L2, parts).await;
     scene.load(NAME, 1).await.expect("a loaded collection");
     (scene, collection)

@@ -209,8 +209,12 @@ pub fn second_edition() -> PathBuf {
     plugin_file(&second("probe_plugin"))
 }
 
+/// More memory than all swaps of a long form leave behind.
+pub const MANY_SWAPS: (&str, &str) = ("plugins.retired_memory_limit", "64GiB");
+
 /// Short limits, for what does not end.
 pub fn limits(config: HostConfig) -> HostConfig {
+    let config = config.set(MANY_SWAPS.0, MANY_SWAPS.1);
     let timeouts = [("start", "2s"), ("activate", "2s"), ("deactivate", "1s"), ("stop", "1s")];
     let config = timeouts
         .iter()

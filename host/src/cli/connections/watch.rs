@@ -30,7 +30,7 @@ pub(super) async fn watch(
     tokio::select! {
         shown = shown => shown,
         // Without a handler the signal ends the process as well.
-        _ = tokio::signal::ctrl_c() => Ok(()),
+        _ = crate::signals::interrupted() => Ok(()),
     }
 }
 
