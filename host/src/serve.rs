@@ -34,7 +34,7 @@ use tower::Service as _;
 pub use cut::Cut;
 pub use dispatch::{Dispatch, Own};
 pub use hold::{Gated, HeldCalls, Hold};
-pub use served::{Certain, Member, SameService, Served, Serving, Table};
+pub use served::{Certain, Member, Misfit, SameService, Served, Serving, Table};
 
 use crate::tls::Security;
 use crate::wire::v1::host_server::HostServer;

@@ -124,10 +124,10 @@ impl Dispatch {
         // these first and waits for the calls then, so that each call is either waited for or sent elsewhere.
         let is_gated = serving.gated.contains(path);
         let entry = serving.generation.enter(is_gated);
-        if is_gated && member.hold.is_up() {
+        if is_gated && member.hold.holds(&entry) {
             return Ok(Chosen::Held { role: role.clone(), hold: member.hold.clone() });
         }
-        if !Arc::ptr_eq(table, &self.served.table()) {
+        if !self.served.is_present(table, &entry) {
             return Ok(Chosen::Again);
         }
         self.check_state(role, member).map_err(boxed)?;

@@ -14,7 +14,7 @@ use super::cut::Cut;
 use super::hold::{Gated, Hold};
 use crate::lifecycle::Status;
 use crate::metrics::{ByRole, OfRole};
-use crate::plugin::Generation;
+use crate::plugin::{CallEntry, Generation};
 
 /// All components of this host, as calls see them. Cheap to clone.
 #[derive(Clone)]
@@ -79,6 +79,22 @@ pub struct SameService {
     service: String,
 }
 
+/// Why a component cannot serve in the place of another of its role.
+#[derive(Debug, thiserror::Error)]
+pub enum Misfit {
+    /// Another component serves one of them.
+    #[error(transparent)]
+    SameService(#[from] SameService),
+    /// Its callers would be told that nobody serves it.
+    #[error("the new one does not serve {services}, which {role} serves now: restart the host with it")]
+    Missing {
+        /// The component's.
+        role: Role,
+        /// Those that would be gone.
+        services: String,
+    },
+}
+
 impl Served {
     /// These components, none of them started.
     pub fn new(members: impl IntoIterator<Item = (Role, watch::Receiver<Status>)>) -> Self {
@@ -104,6 +120,11 @@ impl Served {
         self.table.load_full()
     }
 
+    /// Is this still the present state? The call has been counted, as it must have been before this is asked.
+    pub fn is_present(&self, table: &Arc<Table>, _counted: &CallEntry) -> bool {
+        Arc::ptr_eq(table, &self.table.load())
+    }
+
     /// Takes up a started component in one atomic change of the routes; what was there for its role goes.
     ///
     /// # Errors
@@ -126,9 +147,16 @@ impl Served {
     ///
     /// # Errors
     ///
-    /// [`SameService`].
-    pub fn check(&self, role: &Role, services: &[String]) -> Result<(), SameService> {
-        Table::clone(&self.table()).route(role, services)
+    /// [`Misfit`].
+    pub fn check(&self, role: &Role, services: &[String]) -> Result<(), Misfit> {
+        let table = self.table();
+        Table::clone(&table).route(role, services)?;
+        let own = table.services.iter().filter(|(_, other)| *other == role).map(|(service, _)| service.as_str());
+        let missing: Vec<&str> = own.filter(|own| !services.iter().any(|service| service == own)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Misfit::Missing { role: role.clone(), services: missing.join(", ") })
     }
 
     /// Holds a component's gated methods; `None` for a role that this host has not.

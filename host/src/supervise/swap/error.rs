@@ -11,7 +11,7 @@ use tonic::Code;
 
 use crate::plugin::OpenError;
 use crate::plugin::gate::GateError;
-use crate::serve::SameService;
+use crate::serve::Misfit;
 
 /// Why the former generation goes on. Print the chain.
 #[derive(Debug, thiserror::Error)]
@@ -82,9 +82,9 @@ pub enum SwapError {
     /// The one that serves failed to give its state.
     #[error("the state could not be had from the component: its snapshot")]
     Snapshot(#[source] LifeError),
-    /// Its services clash with another component's.
+    /// Its services are not those that are needed.
     #[error(transparent)]
-    SameService(#[from] SameService),
+    Misfit(#[from] Misfit),
     /// What the component may do has changed while its generations were exchanged.
     #[error("the component's session changed meanwhile; try again")]
     SessionChanged,

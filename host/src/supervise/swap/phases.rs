@@ -12,7 +12,7 @@ use super::error::is_unimplemented;
 use super::undo::Progress;
 use super::{Reporter, SwapError};
 use crate::plugin::Generation;
-use crate::serve::{Hold, Serving};
+use crate::serve::{Hold, Misfit, Serving};
 use crate::session::SessionGuard;
 use crate::startup::{Parts, renew_dependencies, start_component};
 use crate::supervise::tenure::Tenure;
@@ -141,7 +141,7 @@ impl Exchange<'_> {
             }
         }
         let certain = self.new.certain(self.member.config.lease_policy(self.generation.descriptor()));
-        self.parts.served.begin(&self.member.role, serving, certain)?;
+        self.parts.served.begin(&self.member.role, serving, certain).map_err(Misfit::from)?;
         Ok(switched)
     }
 

@@ -46,6 +46,12 @@ async fn another_components_services_are_refused() {
 }
 
 #[tokio::test]
+async fn one_that_does_not_serve_what_is_served_now_is_refused() {
+    let lies = Lies { serves_as: role("delta"), ..Lies::default() };
+    is_refused_for(lies, Phase::Warm, &["componenthost.alpha.v1.Probe", "restart the host"]).await;
+}
+
+#[tokio::test]
 async fn what_is_gated_may_be_another() {
     let rig = Rig::start().await;
     rig.turn("^2", [], Lies { gated: Some(vec!["*".to_owned()]), ..Lies::default() });
