@@ -93,8 +93,11 @@ async fn a_configuration_that_the_new_one_does_not_know_is_refused() {
     let config = cluster.config().component("rootcoord", "rootcoord", json!({ "release_timeout": "3s" }));
     let host = cluster.host(config).await;
     host.healthy().await;
-    let swapped = host.swap("rootcoord", &plugin_file(&second("querynode")), &AT_ONCE).await;
+    let swapped = host.swap("rootcoord", &second_edition(), &AT_ONCE).await;
     swapped.assert_failed(Outcome::Refused, Phase::Prepare, &["configuration", "release_timeout"]);
+    // What is wrong with another component's plugin is not that it does not know this one's configuration.
+    let swapped = host.swap("rootcoord", &plugin_file(&second("querynode")), &AT_ONCE).await;
+    swapped.assert_failed(Outcome::Refused, Phase::Prepare, &["plays the role querynode", "expected rootcoord"]);
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use plugin_api::border::v1::component::LifeError;
+use plugin_api::descriptor::Descriptor;
 use plugin_api::error::chain;
 use tokio::sync::mpsc;
 
 use super::retire::{self, Retire};
 use super::{Candidate, Reporter, SwapError, Turn};
-use crate::plugin::gate;
+use crate::plugin::gate::{self, GateError};
 use crate::plugin::{Generation, GenerationSettings, Library};
 use crate::startup::Parts;
 use crate::supervise::commands::{Command, Slot};
@@ -89,9 +90,9 @@ async fn candidate(member: &Arc<Member>, parts: &Arc<Parts>, plugin: &str) -> Re
     let mut life = Life { library: Some(library.clone()), ..Life::default() };
     let settings = parts.generation_settings(role, &mut life);
     let failures = life.failures.sender();
-    let made = library.clone();
+    let (made, of) = (library.clone(), Arc::clone(member));
     // The author's code: it may hang, and then keeps its thread for ever.
-    let making = parts.workers.spawn_blocking(move || make(&made, &config_toml, settings, failures));
+    let making = parts.workers.spawn_blocking(move || make(&of, &made, &config_toml, settings, failures));
     let limit = config.start_timeout;
     let generation = match tokio::time::timeout(limit, making).await {
         Ok(Ok(made)) => made?,
@@ -113,6 +114,7 @@ async fn candidate(member: &Arc<Member>, parts: &Arc<Parts>, plugin: &str) -> Re
 
 /// A component of that library, if it takes this configuration.
 fn make(
+    member: &Member,
     library: &Library,
     config: &str,
     settings: GenerationSettings,
@@ -121,18 +123,26 @@ fn make(
     let mistakes = library.check_config(config).map_err(LifeError::Failed);
     let mistakes = mistakes.map_err(|source| SwapError::New { method: "check of its configuration", source })?;
     if !mistakes.is_empty() {
+        // Where another component's plugin says what it is without a configuration, that is what is wrong.
+        if let Ok(descriptor) = library.descriptor(&member.role, "") {
+            is_allowed(member, library, &descriptor)?;
+        }
         return Err(SwapError::Config(mistakes));
     }
     let created = Generation::create(library, config, settings, failures);
     created.map_err(|source| SwapError::New { method: "constructor", source })
 }
 
+fn is_allowed(member: &Member, library: &Library, new: &Descriptor) -> Result<(), GateError> {
+    let path = library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
+    let version = new.version.clone().unwrap_or(semver::Version::new(0, 0, 0));
+    member.config.allowed(&member.role).check(&path, new.role.as_ref(), &version)
+}
+
 /// Can it take the place of the one that serves?
 fn fits(member: &Member, library: &Library, generation: &Generation) -> Result<(), SwapError> {
     let new = generation.descriptor();
-    let path = library.origin().map(|origin| origin.path.clone()).unwrap_or_default();
-    let version = new.version.clone().unwrap_or(semver::Version::new(0, 0, 0));
-    member.config.allowed(&member.role).check(&path, new.role.as_ref(), &version)?;
+    is_allowed(member, library, new)?;
     let Some(former) = member.shown().descriptor else { return Ok(()) };
     if new.kind != former.kind {
         return Err(SwapError::Kind { new: new.kind, former: former.kind });
