@@ -75,7 +75,7 @@ async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     let reserve = RESERVE.min(config.limit / 4);
     let mut ended = Box::pin(async {
         let (mut ending, late) = take_over(members).await;
-        mark_stopping(&ending).await;
+        mark_stopping(&sessions_of(&all)).await;
         let_work_move(&ending, &parts.workers, config.grace).await;
         refuse_new_calls(&ending);
         drain.cancel();
@@ -136,8 +136,8 @@ struct Late {
     owner: AbortOnDropHandle<Alive>,
 }
 
-/// All components are marked as stopping, and their owners give them up. The late ones have nothing that could move or
-/// drain, and nobody else waits for them.
+/// All components stop, and their owners give them up. Nobody waits for the late ones: what they have that could move or drain
+/// does so at their own end.
 async fn take_over(members: Vec<Running>) -> (Vec<Ending>, Vec<Late>) {
     for running in &members {
         // One that does not serve yet, or no more, is not to begin with it now.
@@ -164,10 +164,9 @@ fn owner_failed(member: &Member, error: &JoinError) {
 }
 
 /// Peers are told by etcd, before anything stops working.
-async fn mark_stopping(ending: &[Ending]) {
-    let sessions = ending.iter().filter_map(|ending| ending.alive.session.as_ref());
+async fn mark_stopping(sessions: &[Arc<Session>]) {
     // Where its key was deleted, and stays so, nobody is left who could be told.
-    let there = sessions.filter(|session| !matches!(*session.status().borrow(), SessionStatus::Deleted { .. }));
+    let there = sessions.iter().filter(|session| !matches!(*session.status().borrow(), SessionStatus::Deleted { .. }));
     let marked = there.map(async |session| {
         if let Err(error) = session.mark_stopping().await {
             tracing::warn!(error = plugin_api::error::chain(&error), "peers could not be told of the stop");
@@ -305,9 +304,11 @@ async fn end_late(late: Vec<Late>, parts: &Arc<Parts>, config: &ShutdownConfig) 
     let ends = late.into_iter().map(async |Late { member, owner }| match owner.await {
         Ok(alive) => {
             // One that was just swapped may serve still.
-            let ending = vec![Ending { member, alive }];
+            let mut ending = vec![Ending { member, alive }];
+            let_work_move(&ending, &parts.workers, config.grace).await;
             refuse_new_calls(&ending);
-            drain_calls(&ending, config.drain).await;
+            let way_made = make_way(&mut ending, parts, config);
+            tokio::join!(way_made, drain_calls(&ending, config.drain));
             end_components(ending, parts, config).await;
         }
         Err(error) => owner_failed(&member, &error),

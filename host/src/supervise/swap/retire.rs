@@ -135,21 +135,18 @@ async fn drain(retire: &Retire, cut_now: &CancellationToken) -> String {
     retire.stands(Stand::Draining);
     let Some(generation) = &retire.life.generation else { return String::new() };
     let running = generation.ledger().calls;
-    let drained = tokio::select! {
+    let why_cut = tokio::select! {
         biased;
-        () = generation.no_calls() => true,
-        () = cut_now.cancelled() => false,
-        () = tokio::time::sleep(retire.drain) => false,
+        () = generation.no_calls() => return format!("{running} calls of generation {} ended", generation.number()),
+        () = cut_now.cancelled() => "the component ends before they have".to_owned(),
+        () = tokio::time::sleep(retire.drain) => {
+            format!("its calls had {} to end (swap.drain)", humantime::format_duration(retire.drain))
+        }
     };
-    if drained {
-        return format!("{running} calls of generation {} ended", generation.number());
-    }
     let left = generation.ledger().calls;
-    let limit = humantime::format_duration(retire.drain);
     let (role, number) = (&retire.role, generation.number());
-    tracing::warn!(%role, generation = number, calls = left, "calls still run after {limit} (swap.drain): they are cut");
-    let message = format!("generation {number} of {role} was replaced, and its calls had {limit} to end (swap.drain)");
-    retire.life.cut.cut(Reason::SwapDrained, message);
+    tracing::warn!(%role, generation = number, calls = left, "calls of a generation that was replaced are cut: {why_cut}");
+    retire.life.cut.cut(Reason::SwapDrained, format!("generation {number} of {role} was replaced, and {why_cut}"));
     if tokio::time::timeout(CUT_LIMIT, generation.no_calls()).await.is_err() {
         tracing::warn!(%role, generation = number, "calls still run although they were cut: the component keeps a thread");
     }

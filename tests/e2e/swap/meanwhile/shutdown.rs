@@ -1,8 +1,8 @@
 //! A stop during a swap: before the switch it is aborted, after it it is committed.
 
 use componenthost::swap::{Outcome, Phase};
-use probe_plugin::knobs::{Fault, Method};
-use tests::within;
+use probe_plugin::knobs::{Fault, Lies, Method};
+use tests::{HostConfig, LIMIT, eventually, holds, within};
 
 use crate::swap::rig::{Rig, lives};
 
@@ -44,6 +44,28 @@ async fn a_stop_on_probation_commits_the_swap() {
     let expected =
         (vec!["Activate Fresh", "Deactivate SwappedOut", "Stop"], vec!["Activate Restored", "Deactivate Stop", "Stop"]);
     assert_eq!(ends(&told), expected, "{told:?}");
+}
+
+#[tokio::test]
+async fn peers_are_told_of_a_stop_though_a_swap_is_slow_to_be_undone() {
+    let slow = ["activate", "deactivate"].map(|method| format!("component.alpha.{method}_timeout"));
+    let limits = |config: HostConfig| slow.iter().fold(config, |config, limit| config.set(limit, "20s"));
+    let rig = Rig::with(|config| limits(config).set("shutdown.limit", "60s")).await;
+    rig.turn("^2", [(Method::Activate, Fault::Wait), (Method::Deactivate, Fault::Wait)], Lies::default());
+    let swapping = rig.begin_swap(&[]).await;
+    rig.alpha.swap_in("alpha", Phase::Switch).await;
+    rig.alpha.terminate();
+    eventually(LIMIT, || async {
+        let sessions = rig.cluster.sessions("alpha").await;
+        holds(sessions.len() == 1 && sessions.values().all(|record| record.stopping), sessions)
+    })
+    .await;
+    rig.heal();
+    assert!(rig.alpha.ended().await.success());
+    swapping.ended().await.assert_failed(Outcome::Refused, Phase::Switch, &["the host stops"]);
+    let told = lives(&rig.alpha);
+    let first: Vec<_> = told.iter().filter_map(|line| line.strip_prefix("1 ")).collect();
+    assert!(first.ends_with(&["Activate Kept", "OnStopping", "Deactivate Stop", "Stop"]), "{told:?}");
 }
 
 #[tokio::test]
