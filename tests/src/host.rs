@@ -196,6 +196,11 @@ impl Host {
         })
     }
 
+    /// What is run, and with which variables of the environment.
+    pub fn program(&self) -> (&Path, &[(String, String)]) {
+        (&self.program, &self.start.env)
+    }
+
     /// Has its process not ended?
     pub fn is_running(&self) -> bool {
         self.run().process.exit_status().is_none()

@@ -8,7 +8,6 @@ use componenthost::swap::{Outcome, Phase, SwapView};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use crate::binary::binary;
 use crate::eventually::{eventually, within};
 use crate::host::{Host, LIMIT};
 
@@ -62,8 +61,9 @@ impl Host {
 
     async fn begin_command(&self, arguments: &[&str]) -> JoinHandle<Ran> {
         let socket = self.socket().await;
-        let mut command = Command::new(binary());
-        command.args(arguments).arg("--socket").arg(socket).stdin(Stdio::null());
+        let (program, env) = self.program();
+        let mut command = Command::new(program);
+        command.envs(env.iter().cloned()).args(arguments).arg("--socket").arg(socket).stdin(Stdio::null());
         tokio::task::spawn_blocking(move || {
             let Output { status, stdout, stderr } = command.output().expect("the program can be started");
             let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

@@ -50,6 +50,8 @@ pub enum Unit {
     Seconds,
     /// Bytes.
     Bytes,
+    /// Calls.
+    Calls,
 }
 
 /// What was promised.
@@ -151,6 +153,7 @@ impl Unit {
             Self::Seconds if value < 0.0 => format!("-{}", self.show(-value)),
             Self::Seconds => format!("{:.3?}", Duration::from_secs_f64(value)),
             Self::Bytes => format!("{value:.0} B"),
+            Self::Calls => format!("{value:.2}"),
         }
     }
 }

@@ -9,11 +9,13 @@ mod first_table;
 mod links;
 mod memory;
 mod publication;
+mod querynode;
 mod ready;
 mod search;
 mod sessions;
 mod stamps;
 mod start;
+mod swap;
 
 use crate::row::Subject;
 
@@ -31,4 +33,5 @@ pub const ALL: &[Subject] = &[
     start::SUBJECT,
     start::NOTICES,
     search::SUBJECT,
+    swap::SUBJECT,
 ];
