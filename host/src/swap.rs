@@ -119,6 +119,9 @@ pub struct SwapView {
     pub phases: Vec<PhaseView>,
     /// How it ended; `None` before that.
     pub outcome: Option<Outcome>,
+    /// It was refused for something that passes by itself, such as a call that runs: the same may succeed a little later.
+    #[serde(default)]
+    pub passing: bool,
     /// Why it ended otherwise than by a commit; what else is worth knowing where it was one. Empty before its end.
     pub reason: String,
 }

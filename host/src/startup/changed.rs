@@ -60,6 +60,8 @@ async fn swap(role: &Role, control: &dyn Control, order: Order, why: &'static st
         Ok(view) if view.outcome == Some(Outcome::Committed) => {
             tracing::info!(%role, plugin, why, generation = view.to, reason = view.reason, "swapped");
         }
+        // Whoever follows the file asks again.
+        Ok(view) if view.passing => return Err(ControlError::NotNow(view.reason)),
         Ok(view) => {
             let outcome = match view.outcome {
                 Some(Outcome::RolledBack) => "rolled back",

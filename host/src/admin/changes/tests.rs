@@ -83,6 +83,7 @@ fn waiting() -> SwapView {
         phase: Some(Phase::Wait),
         phases: Vec::new(),
         outcome: None,
+        passing: false,
         reason: String::new(),
     }
 }

@@ -44,6 +44,7 @@ fn view(phases: &[(Phase, f64, &str, bool)], phase: Option<Phase>, outcome: Opti
         phase,
         phases: phases.iter().map(over).collect(),
         outcome,
+        passing: false,
         reason: reason.to_owned(),
     }
 }

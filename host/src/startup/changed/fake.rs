@@ -21,6 +21,7 @@ pub(super) struct FakeControl {
     orders: Mutex<Vec<Order>>,
     looks: AtomicUsize,
     refuse: AtomicBool,
+    passing: AtomicBool,
     not_now: AtomicUsize,
 }
 
@@ -33,6 +34,7 @@ impl FakeControl {
             orders: Mutex::default(),
             looks: AtomicUsize::new(0),
             refuse: AtomicBool::new(false),
+            passing: AtomicBool::new(false),
             not_now: AtomicUsize::new(0),
         });
         let asked = control.clone();
@@ -50,6 +52,11 @@ impl FakeControl {
     /// Every swap from now on is refused.
     pub fn refuse(&self) {
         self.refuse.store(true, Ordering::Relaxed);
+    }
+
+    /// The next swap is refused for what passes.
+    pub fn refuse_once(&self) {
+        self.passing.store(true, Ordering::Relaxed);
     }
 
     /// So many swaps are not begun.
@@ -75,7 +82,8 @@ impl Control for FakeControl {
             self.not_now.fetch_sub(1, Ordering::Relaxed);
             return Err(ControlError::NotNow("not yet".to_owned()));
         }
-        let refuse = self.refuse.load(Ordering::Relaxed);
+        let passing = self.passing.swap(false, Ordering::Relaxed);
+        let refuse = passing || self.refuse.load(Ordering::Relaxed);
         if !refuse {
             let content = std::fs::read(&order.plugin).expect("the file is there");
             self.runs.lock().expect("no test panics with it").sha256 = Digest::of(&content);
@@ -89,6 +97,7 @@ impl Control for FakeControl {
             phase: None,
             phases: Vec::new(),
             outcome: Some(if refuse { Outcome::Refused } else { Outcome::Committed }),
+            passing,
             reason: String::new(),
         };
         Ok(watch::channel(view).1)

@@ -165,6 +165,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_build_that_is_refused_for_what_passes_is_asked_for_later() {
+        let (_folder, path) = in_folder(&elf_file(2));
+        let (control, origins) = FakeControl::new(&path, &elf_file(1));
+        control.refuse_once();
+        while_followed(&control, &origins, eventually(|| control.orders().len() == 2)).await;
+    }
+
+    #[tokio::test]
     async fn the_same_content_again_is_no_new_build() {
         let (_folder, path) = in_folder(&elf_file(1));
         let (control, origins) = FakeControl::new(&path, &elf_file(1));

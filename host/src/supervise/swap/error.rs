@@ -108,6 +108,26 @@ pub enum SwapError {
 }
 
 impl SwapError {
+    /// Does it pass by itself? Then the same may succeed a little later.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::NotReady { .. } | Self::GatedCallsRun { .. } | Self::HeldTooLong(_) | Self::SessionChanged => true,
+            Self::Open(_)
+            | Self::Gate(_)
+            | Self::Config(_)
+            | Self::New { .. }
+            | Self::ConstructorHangs(_)
+            | Self::Kind { .. }
+            | Self::LeasePolicy { .. }
+            | Self::NoState(_)
+            | Self::Snapshot(_)
+            | Self::Misfit(_)
+            | Self::FormerFailed(_)
+            | Self::RetiredMemory { .. }
+            | Self::Stopping => false,
+        }
+    }
+
     /// A snapshot that failed: one that is not written is another matter than one that does not work.
     pub(super) fn of_snapshot(source: LifeError) -> Self {
         if is_unimplemented(&source) { Self::NoState(source) } else { Self::Snapshot(source) }

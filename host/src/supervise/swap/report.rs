@@ -31,6 +31,7 @@ impl Reporter {
             phase: Some(Phase::Wait),
             phases: Vec::new(),
             outcome: None,
+            passing: false,
             reason: String::new(),
         };
         Self { role, told, view: watch::Sender::new(view), began: Instant::now() }
@@ -88,6 +89,11 @@ impl Reporter {
             view.phase = None;
             view.phases.push(over);
         });
+    }
+
+    /// What it is refused for passes by itself, or does not.
+    pub fn passing(&self, passes: bool) {
+        self.view.send_modify(|view| view.passing = passes);
     }
 
     /// The end.
