@@ -45,6 +45,7 @@ impl Socket {
         let path = run_dir.join(format!("{server_id}.sock"));
         let failed = |source| SocketError { path: path.clone(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(run_dir).map_err(failed)?;
+        is_own(run_dir).map_err(failed)?;
         // Every cluster begins to count at 1, and hosts of several may share a directory: what answers is another's.
         if std::os::unix::net::UnixStream::connect(&path).is_ok() {
             let taken = "another host answers there: hosts of two clusters need two directories";
@@ -71,6 +72,20 @@ impl Socket {
     pub(super) fn into_parts(self) -> (UnixListener, SocketFile) {
         (self.listener, self.file)
     }
+}
+
+/// Is it a directory in which nobody else can put another socket in the place of ours?
+fn is_own(run_dir: &Path) -> io::Result<()> {
+    let (found, own) = (std::fs::metadata(run_dir)?, rustix::process::geteuid().as_raw());
+    let refused = |text| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    if ![0, own].contains(&found.uid()) {
+        return refused(format!("the directory belongs to the user {}, and the host runs as {own}", found.uid()));
+    }
+    // With the sticky bit everybody's files are their own.
+    if found.mode() & 0o022 != 0 && found.mode() & 0o1000 == 0 {
+        return refused(format!("others can write in the directory (mode {:o}): chmod go-w it", found.mode() & 0o7777));
+    }
+    Ok(())
 }
 
 impl Drop for SocketFile {
