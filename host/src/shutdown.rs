@@ -22,7 +22,7 @@ use crate::session::{Session, SessionStatus};
 use crate::startup::Parts;
 use crate::startup::host::{Host, Running};
 use crate::supervise::tenure::Tenure;
-use crate::supervise::{Alive, Member, clear_away, give_up_session, within};
+use crate::supervise::{Alive, Member, clear_away, deactivate, give_up_session};
 
 /// How long an owner may take to give its component up before the others go on without it. All that it does waits for the
 /// stop as well, but for the end of a component that has failed.
@@ -222,8 +222,7 @@ fn make_way(ending: &mut [Ending], parts: &Parts, config: &ShutdownConfig) -> im
         // A task of its own: one that keeps its thread holds up neither the others nor the limit's clock.
         ways.push(AbortOnDropHandle::new(parts.workers.spawn(async move {
             if activated {
-                let deactivated = generation.component().deactivate(Deactivation::Stop);
-                if let Err(error) = within(limit, "deactivate", deactivated).await {
+                if let Err(error) = deactivate(&generation, limit, Deactivation::Stop).await {
                     tracing::warn!(%role, %error, "the component did not end well");
                 }
             }

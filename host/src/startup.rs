@@ -200,8 +200,8 @@ pub(crate) async fn start_component(
         address: parts.address.advertised.clone(),
         generation: generation.number(),
     };
-    let started = within(member.config.start_timeout, "start", generation.component().start(&identity));
-    let Started { services, descriptor_sets } = started.await?;
+    let call = |one: Generation| async move { one.component().start(&identity).await };
+    let Started { services, descriptor_sets } = within(generation, member.config.start_timeout, "start", call).await?;
     let serving = Serving {
         generation: generation.clone(),
         services,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use plugin_api::border::v1::component::LifeError;
-use plugin_api::component::Deactivation;
+use plugin_api::component::{Deactivation, Resume};
 use plugin_api::descriptor::Kind;
 use plugin_api::error::Error;
 use plugin_api::identity::Role;
@@ -215,10 +215,9 @@ pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, rea
     let activated = alive.tenure.take().is_some_and(|mut tenure| tenure.end());
     let life = &mut alive.life;
     if let Some(generation) = &life.generation {
-        let (config, component) = (&member.config, generation.component());
+        let config = &member.config;
         if activated {
-            let done = within(config.deactivate_timeout, "deactivate", component.deactivate(reason)).await;
-            log_failure(&member.role, done);
+            log_failure(&member.role, deactivate(generation, config.deactivate_timeout, reason).await);
         }
         life.withdraw_permit();
         // A host that stops has let them end before, and has cut what was left.
@@ -244,7 +243,7 @@ pub async fn clear_away(member: &Member, served: &Served, alive: &mut Alive, rea
 ///
 /// What is left is dropped with the component.
 pub async fn end_generation(role: &Role, generation: &Generation, limit: Duration) {
-    let done = within(limit, "stop", generation.component().stop()).await;
+    let done = within(generation, limit, "stop", |one| async move { one.component().stop().await }).await;
     log_failure(role, done);
     if tokio::time::timeout(limit, generation.end_tasks()).await.is_err() {
         let left = generation.ledger().tasks;
@@ -252,17 +251,47 @@ pub async fn end_generation(role: &Role, generation: &Generation, limit: Duratio
     }
 }
 
-/// A method of a component's life, within its limit.
+/// The component's `activate`, within its limit.
+///
+/// # Errors
+///
+/// As [`within`].
+pub async fn activate(generation: &Generation, limit: Duration, resume: Resume) -> Result<(), LifeError> {
+    within(generation, limit, "activate", move |one| async move { one.component().activate(resume).await }).await
+}
+
+/// The component's `deactivate`, within its limit.
+///
+/// # Errors
+///
+/// As [`within`].
+pub async fn deactivate(generation: &Generation, limit: Duration, reason: Deactivation) -> Result<(), LifeError> {
+    let call = move |one: Generation| async move { one.component().deactivate(reason).await };
+    within(generation, limit, "deactivate", call).await
+}
+
+/// A method of a component's life, within its limit. It runs in a task of its own: one that keeps its thread keeps neither the
+/// limit from being noticed, nor what its caller looks at beside.
 ///
 /// # Errors
 ///
 /// The method's own, or that it took too long.
-pub async fn within<T>(
+///
+/// # Cancel safety
+///
+/// The method is dropped at its next point of waiting; the next one is called only then.
+pub async fn within<T, F>(
+    generation: &Generation,
     limit: Duration,
     method: &'static str,
-    call: impl Future<Output = Result<T, LifeError>>,
-) -> Result<T, LifeError> {
-    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+    call: impl FnOnce(Generation) -> F + Send + 'static,
+) -> Result<T, LifeError>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<T, LifeError>> + Send,
+{
+    let done = tokio::time::timeout(limit, generation.in_turn(call)).await;
+    done.unwrap_or_else(|_| {
         let limit = humantime::format_duration(limit);
         let key = match method {
             "snapshot" | "restore" => "swap.hand_over_timeout".to_owned(),

@@ -47,7 +47,8 @@ use crate::services::Services;
 ///
 /// What a component does by itself belongs to one generation at a time. So tasks, and streams of peers and metadata, that
 /// were not begun for a call end after `deactivate` with [`Deactivation::SwappedOut`]: begin them in `activate`, since the
-/// generation may be activated again where the swap is rolled back. What was begun for a call goes on with it.
+/// generation may be activated again where the swap is rolled back. What was begun for a call goes on with it, and ends with the
+/// last call of its generation once another has the place.
 ///
 /// # Threads, panics and time
 ///

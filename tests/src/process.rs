@@ -1,5 +1,6 @@
 //! One run of a host: a real process, its standard error in a file, killed by its pid on drop.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -8,6 +9,9 @@ use std::sync::Mutex;
 use rustix::process::{Pid, Signal};
 
 use crate::log::LogLine;
+
+/// A command with its arguments that hosts are to be run under, such as valgrind.
+const UNDER: &str = "HOSTS_UNDER";
 
 /// The last lines that are printed where a test fails.
 const LINES_ON_FAILURE: usize = 60;
@@ -36,7 +40,10 @@ impl Process {
     /// Where it cannot be started.
     pub fn start(name: &str, program: &Path, arguments: &[&str], env: &[(String, String)], output: &Path) -> Self {
         let file = File::create(output).expect("a temporary directory is writable");
-        let child = Command::new(program)
+        let under = std::env::var(UNDER).unwrap_or_default();
+        let mut words = under.split_whitespace().map(OsStr::new).chain([program.as_os_str()]);
+        let child = Command::new(words.next().expect("the program at least"))
+            .args(words)
             .args(arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())

@@ -17,7 +17,8 @@ pub struct SwapConfig {
     /// The most that `snapshot` and `restore` may take, each.
     #[serde(with = "humantime_serde")]
     pub hand_over_timeout: Duration,
-    /// How long a call of a gated method may be held; then the swap is refused, and the call goes to the former generation.
+    /// How long a call of a gated method may be held; then the swap is refused, and the call goes to the former generation as
+    /// soon as what was done is undone: that takes no longer than the limits of the methods that it calls.
     #[serde(with = "humantime_serde")]
     pub hold_limit: Duration,
     /// How long the former generation is kept, where a swap does not say it itself: a new one that fails is rolled back.

@@ -8,7 +8,8 @@ use plugin_api::border::v1::{HostV1, LoadedComponent};
 use plugin_api::descriptor::Descriptor;
 use plugin_api::identity::Role;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 
 use super::asked::Asked;
@@ -48,6 +49,8 @@ struct Inner {
     ledger: Arc<Ledger>,
     tasks: Tasks,
     traces: Traces,
+    /// Methods of the component's life are called one after another.
+    turn: Arc<Mutex<()>>,
 }
 
 /// What can be said of a generation at any time, also when its component has been dropped. It holds nothing of it.
@@ -89,7 +92,8 @@ impl Generation {
         let descriptor = component.descriptor()?;
         let lent_buffers = Arc::new(component.lent_buffers());
         let traces = Traces { ledger: ledger.clone(), lent_buffers, thread_name: create.thread_name() };
-        Ok(Self { inner: Arc::new(Inner { component, descriptor, generation, runtime, ledger, tasks, traces }) })
+        let turn = Arc::default();
+        Ok(Self { inner: Arc::new(Inner { component, descriptor, generation, runtime, ledger, tasks, traces, turn }) })
     }
 
     /// What the component says of itself.
@@ -105,6 +109,28 @@ impl Generation {
     /// The component, for the methods of its life.
     pub fn component(&self) -> &LoadedComponent {
         &self.inner.component
+    }
+
+    /// Calls a method of its life, in a task of its own, when the one before has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// The method is dropped at its next point of waiting.
+    pub async fn in_turn<T, F>(&self, call: impl FnOnce(Self) -> F + Send + 'static) -> T
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send,
+    {
+        let (turn, one) = (self.inner.turn.clone(), self.clone());
+        let task = async move {
+            let _turn = turn.lock().await;
+            call(one).await
+        };
+        match AbortOnDropHandle::new(self.inner.runtime.spawn(task)).await {
+            Ok(done) => done,
+            // The border catches the author's panics, and nobody else aborts it.
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
     }
 
     /// Counts a call, from before it is let in until its answer has ended: as long as the entry lives.
@@ -144,6 +170,15 @@ impl Generation {
     /// to calls goes on. It may begin anew.
     pub async fn end_background(&self) {
         self.inner.tasks.end_background().await;
+    }
+
+    /// Ends what calls have begun that have ended themselves. For one that is called no more.
+    ///
+    /// # Cancel safety
+    ///
+    /// It may end all the same.
+    pub async fn end_left_of_calls(&self) {
+        self.inner.tasks.end_left_of_calls().await;
     }
 
     /// Ends all the component's tasks: each is dropped at its next point of waiting. Its channels call nobody any more.

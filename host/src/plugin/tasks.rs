@@ -23,8 +23,10 @@ pub struct Tasks {
     ledger: Arc<Ledger>,
     /// What goes on by itself. Exchanged for another when it ends: the component may work again.
     background: Arc<Mutex<Group>>,
-    /// What belongs to calls.
-    of_calls: Group,
+    /// What belongs to calls. Exchanged likewise.
+    of_calls: Arc<Mutex<Group>>,
+    /// Cancelled when all ends for good.
+    ended: CancellationToken,
     // A task that panicked is a failure of the component's life. Unbounded: one entry for each task at most.
     failures: mpsc::UnboundedSender<LifeError>,
 }
@@ -49,7 +51,14 @@ impl Group {
 impl Tasks {
     /// None yet.
     pub fn new(runtime: Handle, ledger: Arc<Ledger>, failures: mpsc::UnboundedSender<LifeError>) -> Self {
-        Self { runtime, ledger, background: Arc::default(), of_calls: Group::default(), failures }
+        Self {
+            runtime,
+            ledger,
+            background: Arc::default(),
+            of_calls: Arc::default(),
+            ended: CancellationToken::new(),
+            failures,
+        }
     }
 
     /// Runs a task under this name; cancelling what is returned ends it.
@@ -85,7 +94,17 @@ impl Tasks {
     ///
     /// The tasks end all the same.
     pub async fn end_background(&self) {
-        let group = std::mem::take(&mut *self.background());
+        let group = std::mem::take(&mut *lock(&self.background));
+        group.end().await;
+    }
+
+    /// Ends what belongs to calls, and waits for that: none of them runs any more. What is begun afterwards runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// The tasks end all the same.
+    pub async fn end_left_of_calls(&self) {
+        let group = std::mem::take(&mut *lock(&self.of_calls));
         group.end().await;
     }
 
@@ -95,23 +114,24 @@ impl Tasks {
     ///
     /// The tasks end all the same.
     pub async fn end(&self) {
-        let background = self.background().clone();
-        tokio::join!(background.end(), self.of_calls.end());
+        self.ended.cancel();
+        let (background, of_calls) = (lock(&self.background).clone(), lock(&self.of_calls).clone());
+        tokio::join!(background.end(), of_calls.end());
     }
 
     /// Cancelled once all has ended for good.
     pub fn ended(&self) -> &CancellationToken {
-        &self.of_calls.stop
+        &self.ended
     }
 
     fn group(&self) -> Group {
-        if Call::current().is_some() { self.of_calls.clone() } else { self.background().clone() }
+        lock(if Call::current().is_some() { &self.of_calls } else { &self.background }).clone()
     }
+}
 
-    fn background(&self) -> std::sync::MutexGuard<'_, Group> {
-        // Nothing of others runs while it is locked.
-        self.background.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(group: &Mutex<Group>) -> std::sync::MutexGuard<'_, Group> {
+    // Nothing of others runs while it is locked.
+    group.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -144,8 +164,12 @@ mod tests {
         assert!(background.is_cancelled() && !of_call.is_cancelled());
         tasks.spawn("sweep again", Box::pin(std::future::pending()));
         assert_eq!(alive(&ledger), ["fan out", "sweep again"]);
+        tasks.end_left_of_calls().await;
+        assert_eq!(alive(&ledger), ["sweep again"]);
+        assert!(of_call.is_cancelled() && !tasks.ended().is_cancelled());
+        assert!(!call.clone().step(|| tasks.scope()).is_cancelled(), "another call may begin something");
         tasks.end().await;
-        assert!(alive(&ledger).is_empty() && of_call.is_cancelled());
+        assert!(alive(&ledger).is_empty() && tasks.ended().is_cancelled());
         for of in [Some(call), None] {
             let spawn = || tasks.spawn("late", Box::pin(std::future::pending()));
             let abort = match of {

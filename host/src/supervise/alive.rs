@@ -7,8 +7,9 @@ use tokio::sync::watch;
 
 use super::Life;
 use super::commands::{Command, Commands};
+use super::down::BegunAnew;
 use super::giving_up::GivingUp;
-use super::swap::{Probation, Reporter, Retiring, Turn};
+use super::swap::{Probation, Retiring};
 use super::tenure::Tenure;
 use crate::cluster::PeerTable;
 use crate::session::Session;
@@ -33,7 +34,7 @@ pub struct Alive {
     /// A generation that ends.
     pub retiring: Option<Retiring>,
     /// A swap of a component that was down: its new generation is just starting.
-    pub begun_anew: Option<(Reporter, Turn)>,
+    pub begun_anew: Option<BegunAnew>,
     /// What the owner is asked to do.
     pub commands: Option<Commands>,
 }

@@ -1,13 +1,16 @@
 //! A component that is down: when it begins again, and what an operator asks of it meanwhile.
 
+use std::sync::Arc;
+
 use plugin_api::error::chain;
 use tokio_util::sync::CancellationToken;
 
 use super::alive;
 use super::commands::Command;
 use super::policy::Decision;
-use super::swap::{Candidate, Retire};
+use super::swap::{Candidate, Reporter, Retire, Turn};
 use super::{Alive, Member};
+use crate::plugin::Library;
 use crate::startup::{Parts, StepFailed};
 use crate::swap::{Outcome, Phase};
 
@@ -20,6 +23,14 @@ pub(super) enum Waited {
     Over,
     /// An operator wants it to: what was before counts no more.
     Asked,
+}
+
+/// A swap of a component that was down: its new generation is just starting.
+pub struct BegunAnew {
+    /// What it tries again with where that fails.
+    former: Arc<Library>,
+    reporter: Reporter,
+    turn: Turn,
 }
 
 /// Waits as long as was decided; a quarantine ends only where somebody asks for it.
@@ -71,15 +82,16 @@ async fn begin_anew(member: &Member, parts: &Parts, alive: &mut Alive, candidate
     reporter.done("the component is down: it begins with the new file, without a state".to_owned());
     reporter.begin(Phase::Warm);
     Retire::of(member, parts, life).end().await;
+    let former = member.library();
     if let Some(library) = library {
         member.exchange_library(library);
     }
-    alive.begun_anew = Some((reporter, turn));
+    alive.begun_anew = Some(BegunAnew { former, reporter, turn });
 }
 
 /// The start that a swap of a component that was down has led to is over.
 pub(super) fn told(member: &Member, alive: &mut Alive, failed: Option<&StepFailed>) {
-    let Some((mut reporter, turn)) = alive.begun_anew.take() else { return };
+    let Some(BegunAnew { former, mut reporter, turn }) = alive.begun_anew.take() else { return };
     match failed {
         None => {
             let number = member.lifecycle.status().generation;
@@ -89,8 +101,12 @@ pub(super) fn told(member: &Member, alive: &mut Alive, failed: Option<&StepFaile
         Some(failed) => {
             let why = chain(failed);
             reporter.failed(why.clone());
-            reporter
-                .finish(Outcome::Failed, format!("the component was down, and did not start with the new file: {why}"));
+            // The former code may have been on its way back by itself.
+            member.exchange_library(former);
+            let reason = format!(
+                "the component was down, and did not start with the new file: {why}; it tries again with the former one"
+            );
+            reporter.finish(Outcome::Failed, reason);
         }
     }
     drop(turn);

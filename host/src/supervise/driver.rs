@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::commands::Command;
 use super::swap::probation;
 use super::tenure::{Action, Rules, Seen, Tenure};
-use super::{Alive, Ended, Member, alive, notices, within};
+use super::{Alive, Ended, Member, activate, alive, deactivate, notices};
 use crate::lifecycle::{Forbidden, State, Step, StepReport};
 use crate::plugin::Generation;
 use crate::session::{BootTime, Holder, Session, SessionGuard, SessionStatus};
@@ -254,8 +254,7 @@ impl Held<'_> {
     pub(super) async fn activate(&mut self, resume: Resume, registration: Registration) -> Result<(), LifeError> {
         tracing::info!(role = %self.role(), ?resume, create_revision = registration.create_revision, "activating");
         self.permit(registration);
-        let component = self.generation.component();
-        within(self.member.config.activate_timeout, "activate", component.activate(resume)).await?;
+        activate(&self.generation, self.member.config.activate_timeout, resume).await?;
         let life = &mut self.alive.life;
         if life.notices.is_none() {
             life.notices = Some(notices::tell(self.member, self.parts, &self.generation, &life.failures));
@@ -265,9 +264,8 @@ impl Held<'_> {
 
     async fn deactivate(&mut self, reason: Deactivation) -> Result<(), LifeError> {
         tracing::info!(role = %self.role(), ?reason, "deactivating");
-        let component = self.generation.component();
         let limit = self.member.config.deactivate_timeout;
-        let done = within(limit, "deactivate", component.deactivate(reason)).await;
+        let done = deactivate(&self.generation, limit, reason).await;
         self.alive.life.withdraw_permit();
         if reason == Deactivation::Replaced {
             // As in `stand_by`.

@@ -116,6 +116,19 @@ async fn tasks_that_were_spawned_end_with_their_generation() {
     assert!(!late, "nobody is blamed for it");
 }
 
+#[tokio::test]
+async fn what_a_call_has_left_behind_ends_on_probation() {
+    let rig = Rig::start().await;
+    let tick = SpawnRequest { name: "tick".into(), kind: TaskKind::Tick.into() };
+    rig.probe().await.spawn(tick).await.expect("an answer");
+    let ticks = async || rig.alpha.generations("alpha").await[0].tasks.contains_key("tick");
+    assert!(ticks().await);
+    let _swapping = rig.begin_swap(&["--probation", "10m"]).await;
+    rig.alpha.swap_in("alpha", componenthost::swap::Phase::Probation).await;
+    eventually(LIMIT, async || holds(!ticks().await, rig.alpha.generations("alpha").await)).await;
+    assert_eq!(rig.alpha.generations("alpha").await[0].stand, "kept");
+}
+
 /// A beat is written every 10 ms: so long a pause would be seen.
 const PAUSE: Duration = Duration::from_secs(5);
 

@@ -1,10 +1,10 @@
 //! Probation: a new generation that fails is rolled back, with its state where it gives one.
 
 use componenthost::swap::{Outcome, Phase};
-use probe_plugin::knobs::{Fault, Method};
-use probe_plugin::v1::{PanicRequest, SpawnRequest, TaskKind};
+use probe_plugin::knobs::{Fault, Lies, Method};
+use probe_plugin::v1::{MetaRequest, PanicRequest, SpawnRequest, TaskKind, Write, meta_request, write};
 use tests::swap::Swapping;
-use tests::{LIMIT, eventually, holds};
+use tests::{LIMIT, eventually, holds, within};
 
 use crate::swap::rig::{AT_ONCE, Rig};
 
@@ -74,6 +74,33 @@ async fn a_roll_back_without_a_state_skips_what_may_have_been_given_out() {
         assert!(rig.counts().await > last + 1, "the rest of the range is skipped");
         assert!(rig.lives().contains(&"1 Activate RolledBack".to_owned()), "{:?}", rig.lives());
     }
+}
+
+#[tokio::test]
+async fn what_outlasts_a_roll_back_writes_nothing_that_the_former_one_does_not_know_of() {
+    let rig = Rig::with(|config| config.set("swap.gate_timeout", "500ms")).await;
+    let gated = Some(vec![format!("/{}/Meta", probe_plugin::service_name("alpha"))]);
+    let lies = || Lies { gated: gated.clone(), ..Lies::default() };
+    rig.turn("^2", [(Method::Meta, Fault::Wait)], lies());
+    let swapping = on_probation(&rig).await;
+    let (probe, late) = (rig.probe().await, meta_request::What::Write(put("late")));
+    let writing = tokio::spawn(async move { probe.clone().meta(MetaRequest { what: Some(late) }).await });
+    eventually(LIMIT, async || holds(rig.alpha.generations("alpha").await[1].calls == 1, "it runs")).await;
+    rig.turn("^2", [(Method::Meta, Fault::Wait), (Method::Background, Fault::Panic)], lies());
+    let swapped = swapping.ended().await;
+    let back = swapped.assert(Outcome::RolledBack).view().phases.last().cloned().expect("phases");
+    assert!(back.detail.contains("1 calls of gated methods still run on it"), "{back:?}");
+    rig.heal();
+    let written = within(LIMIT, writing).await.expect("no panic").expect("an answer").into_inner();
+    assert_eq!((written.succeeded, written.reason.as_str()), (false, "FENCED"), "{written:?}");
+    let read = MetaRequest { what: Some(meta_request::What::Get("late".to_owned())) };
+    let found = rig.probe().await.meta(read).await.expect("an answer").into_inner();
+    assert!(found.entries.is_empty(), "{found:?}");
+    the_first_is_back(&rig).await;
+}
+
+fn put(key: &str) -> Write {
+    Write { key: key.to_owned(), what: Some(write::What::Put(b"value".to_vec())) }
 }
 
 #[tokio::test]

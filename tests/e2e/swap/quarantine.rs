@@ -59,6 +59,10 @@ async fn a_swap_to_what_does_not_start_either_is_told() {
     let swapped = host.swap("alpha", &second_edition(), &AT_ONCE).await;
     assert!(swapped.code != 0 && swapped.view().reason.contains("Start fails as configured"), "{swapped:#?}");
     abnormal(&host, true).await;
+    // What it tries again with is not what has never started.
+    std::fs::remove_file(folder.path().join("knobs")).expect("it is there");
+    assert_eq!(host.command(&["restart", "alpha"]).await.code, Some(0));
+    assert_eq!(answer_of(host.healthy().await, "alpha").await.version, "0.1.0");
 }
 
 #[tokio::test]

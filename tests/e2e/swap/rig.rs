@@ -72,7 +72,13 @@ impl Rig {
 
     /// One host more with `alpha`, which stands by.
     pub async fn standby(&self) -> Host {
-        let standby = self.cluster.host(limits(self.cluster.config()).probe("alpha", alpha(&self.folder))).await;
+        self.standby_with(|config| config).await
+    }
+
+    /// The same, configured otherwise.
+    pub async fn standby_with(&self, config: impl FnOnce(HostConfig) -> HostConfig) -> Host {
+        let own = limits(self.cluster.config()).probe("alpha", alpha(&self.folder));
+        let standby = self.cluster.host(config(own)).await;
         standby.in_state("alpha", "StandBy").await;
         standby
     }

@@ -38,6 +38,8 @@ pub enum Method {
     Restore,
     /// The task that `activate` starts; asked at each beat.
     Background,
+    /// `Meta` of its service, before it asks.
+    Meta,
 }
 
 /// What goes wrong in a method.

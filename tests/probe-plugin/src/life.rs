@@ -110,7 +110,8 @@ impl Component for Probe {
         }
         let role = self.mischief.lies().serves_as.unwrap_or_else(|| context.identity().role.clone()).to_string();
         let context = self.context.get_or_init(|| context).clone();
-        let service = ProbeServer::new(ProbeService { context, edition: self.edition, shared: self.shared.clone() });
+        let (mischief, shared) = (self.mischief.clone(), self.shared.clone());
+        let service = ProbeServer::new(ProbeService { context, edition: self.edition, mischief, shared });
         let limit = 64 << 20;
         let service = service.max_decoding_message_size(limit).max_encoding_message_size(limit);
         Ok(Services::new().serve_as(&service_name(&role), service).describe(&descriptors(&role)))

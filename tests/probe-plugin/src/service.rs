@@ -15,6 +15,8 @@ use crate::edition::Edition;
 use crate::events::{self, Events};
 use crate::holds::Holds;
 use crate::journal::{Journal, now_us};
+use crate::knobs::Method;
+use crate::mischief::Mischief;
 use crate::streams::{self, ChunkStream};
 use crate::tasks::Tasks;
 use crate::v1::{self, Chunk, Empty};
@@ -37,6 +39,7 @@ pub struct Shared {
 pub struct ProbeService {
     pub context: Context,
     pub edition: Edition,
+    pub mischief: Mischief,
     pub shared: Arc<Shared>,
 }
 
@@ -153,6 +156,7 @@ impl v1::probe_server::Probe for ProbeService {
     }
 
     async fn meta(&self, request: Request<v1::MetaRequest>) -> Answer<v1::MetaResponse> {
+        self.mischief.play(Method::Meta).await.map_err(Status::from_error)?;
         answer(store::ask(&self.context, request.into_inner()).await)
     }
 

@@ -21,7 +21,7 @@ use crate::supervise::driver::{Followed, Held};
 use crate::supervise::generations::Stand;
 use crate::supervise::life::Failures;
 use crate::supervise::tenure::{Seen, Tenure};
-use crate::supervise::{Ended, Life, log_failure, within};
+use crate::supervise::{Ended, Life, deactivate, log_failure};
 use crate::swap::{Outcome, Phase, StateMode};
 
 impl Held<'_> {
@@ -94,12 +94,13 @@ impl Held<'_> {
         stop: &CancellationToken,
     ) -> Result<Switched, SwapError> {
         let (seen, limit) = (self.followed.seen(), self.parts.config.swap.hold_limit);
-        let Life { failures, notices, .. } = &mut self.alive.life;
+        let Life { failures, notices, metadata, .. } = &mut self.alive.life;
         let exchange = Exchange {
             member: self.member,
             parts: self.parts,
             hold,
             former: &self.generation,
+            former_metadata: metadata.as_ref(),
             former_notices: notices,
             tenure: &mut self.alive.tenure,
             guard: self.followed.guard(),
@@ -148,10 +149,15 @@ impl Held<'_> {
                         tenure.swap_out();
                     }
                     let limit = self.member.config.deactivate_timeout;
-                    let told = self.generation.component().deactivate(Deactivation::SwappedOut);
-                    log_failure(&self.member.role, within(limit, "deactivate", told).await);
+                    let told = deactivate(&self.generation, limit, Deactivation::SwappedOut);
+                    log_failure(&self.member.role, told.await);
                 }
-                Undo::ActivateFormer(resume, under) => self.activate_again(resume, under).await?,
+                Undo::ActivateFormer(resume, under) => {
+                    // What it does by itself it begins anew in `activate`.
+                    let limit = self.member.config.deactivate_timeout;
+                    end_background(&self.member.role, &self.generation, limit).await;
+                    self.activate_again(resume, under).await?;
+                }
             }
         }
         Ok(())
@@ -161,8 +167,7 @@ impl Held<'_> {
     pub(super) async fn deactivate_new(&mut self, new: &mut Life, generation: &Generation) {
         let (role, limit) = (&self.member.role, self.member.config.deactivate_timeout);
         new.end_notices(limit).await;
-        let told = generation.component().deactivate(Deactivation::SwappedOut);
-        log_failure(role, within(limit, "deactivate", told).await);
+        log_failure(role, deactivate(generation, limit, Deactivation::SwappedOut).await);
         end_background(role, generation, limit).await;
     }
 
@@ -203,6 +208,7 @@ impl Held<'_> {
         } else {
             Outcome::Refused
         };
+        reporter.passing(outcome == Outcome::Refused && error.is_passing());
         let unused = self.settle_dependencies(new.generation.as_ref(), &self.generation);
         let retire = Retire::of(self.member, self.parts, new);
         self.alive.retiring =

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use plugin_api::component::{Deactivation, Resume};
+use plugin_api::border::v1::component::LifeError;
+use plugin_api::component::{Deactivation, Resume, Snapshot};
 use plugin_api::identity::Role;
 use plugin_api::peers::Registration;
 use tokio_util::task::AbortOnDropHandle;
@@ -11,20 +12,33 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::is_unimplemented;
 use super::undo::Progress;
 use super::{Reporter, SwapError};
+use crate::metadata::MetadataStore;
 use crate::plugin::Generation;
 use crate::serve::{Hold, Misfit, Serving};
 use crate::session::SessionGuard;
 use crate::startup::{Parts, renew_dependencies, start_component};
 use crate::supervise::tenure::Tenure;
-use crate::supervise::{Life, Member, notices, within};
+use crate::supervise::{Life, Member, activate, deactivate, notices, within};
 use crate::swap::{Phase, StateMode};
 
-/// What a component does by itself ends. One that keeps a thread is waited for at most so long.
-pub(super) async fn end_background(role: &Role, generation: &Generation, limit: Duration) {
-    if tokio::time::timeout(limit, generation.end_background()).await.is_err() {
+/// What a component does by itself ends: true where it has. One that keeps a thread is waited for at most so long.
+pub(super) async fn end_background(role: &Role, generation: &Generation, limit: Duration) -> bool {
+    let ended = tokio::time::timeout(limit, generation.end_background()).await.is_ok();
+    if !ended {
         let left = generation.ledger().tasks;
         tracing::warn!(%role, generation = generation.number(), ?left, "tasks of the component block and go on");
     }
+    ended
+}
+
+/// The state of a component, within this limit.
+pub(super) async fn snapshot_of(generation: &Generation, limit: Duration) -> Result<Snapshot, LifeError> {
+    within(generation, limit, "snapshot", |one| async move { one.component().snapshot().await }).await
+}
+
+/// A component takes another's state, within this limit.
+pub(super) async fn restored(generation: &Generation, limit: Duration, state: Snapshot) -> Result<(), LifeError> {
+    within(generation, limit, "restore", |one| async move { one.component().restore(state).await }).await
 }
 
 /// Two generations on their way to change places.
@@ -33,6 +47,7 @@ pub(super) struct Exchange<'a> {
     pub(super) parts: &'a Parts,
     pub(super) hold: &'a Hold,
     pub(super) former: &'a Generation,
+    pub(super) former_metadata: Option<&'a MetadataStore>,
     pub(super) former_notices: &'a mut Option<AbortOnDropHandle<()>>,
     pub(super) tenure: &'a mut Option<Tenure>,
     pub(super) guard: SessionGuard,
@@ -84,7 +99,7 @@ impl Exchange<'_> {
         }
         let limit = self.parts.config.swap.hand_over_timeout;
         self.progress.paused = true;
-        let snapshot = match within(limit, "snapshot", self.former.component().snapshot()).await {
+        let snapshot = match snapshot_of(self.former, limit).await {
             Err(error) if self.state == StateMode::Try && is_unimplemented(&error) => {
                 self.reporter.done("the component gives no state: the new one begins without".to_owned());
                 return Ok(false);
@@ -92,8 +107,7 @@ impl Exchange<'_> {
             snapshot => snapshot.map_err(SwapError::of_snapshot)?,
         };
         let (version, bytes, files) = (snapshot.state_version, snapshot.bytes.len(), snapshot.files.len());
-        let restored = within(limit, "restore", self.generation.component().restore(snapshot)).await;
-        if let Err(error) = restored {
+        if let Err(error) = restored(self.generation, limit, snapshot).await {
             if self.state == StateMode::Try && is_unimplemented(&error) {
                 self.reporter.done("the new one takes no state, and begins without".to_owned());
                 return Ok(false);
@@ -152,9 +166,14 @@ impl Exchange<'_> {
         if let Some(tenure) = self.tenure {
             tenure.swap_out();
         }
-        let told = self.former.component().deactivate(Deactivation::SwappedOut);
-        let done = within(limit, "deactivate", told).await;
-        self.quiet_former().await;
+        let done = deactivate(self.former, limit, Deactivation::SwappedOut).await;
+        let is_quiet = self.quiet_former().await;
+        if !(is_quiet && done.is_ok())
+            && let Some(metadata) = self.former_metadata
+        {
+            // What goes on of it may not write beside the new one.
+            metadata.permit().withdraw();
+        }
         if let Err(error) = &done {
             tracing::warn!(%role, %error, "the former generation did not end its work well");
             *remark = format!("the former one did not end its work well (deactivate: {error}), and is not kept; ");
@@ -163,14 +182,14 @@ impl Exchange<'_> {
     }
 
     /// What the former one does by itself ends.
-    async fn quiet_former(&mut self) {
+    async fn quiet_former(&mut self) -> bool {
         let limit = self.member.config.deactivate_timeout;
         if let Some(notices) = self.former_notices.take() {
             notices.abort();
             // What it ends with is of no interest.
             let _ = tokio::time::timeout(limit, notices).await;
         }
-        end_background(&self.member.role, self.former, limit).await;
+        end_background(&self.member.role, self.former, limit).await
     }
 
     async fn activate_new(&mut self, resume: Resume, under: Registration) -> Result<(), SwapError> {
@@ -178,8 +197,7 @@ impl Exchange<'_> {
             metadata.permit().give(self.guard.clone(), under);
         }
         self.progress.new_activated = true;
-        let told = self.generation.component().activate(resume);
-        let done = within(self.member.config.activate_timeout, "activate", told).await;
+        let done = activate(self.generation, self.member.config.activate_timeout, resume).await;
         done.map_err(|source| SwapError::New { method: "activate", source })?;
         self.new.notices = Some(notices::tell(self.member, self.parts, self.generation, &self.new.failures));
         if let Some(tenure) = self.tenure {

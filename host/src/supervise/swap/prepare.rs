@@ -73,6 +73,7 @@ async fn hand_in(member: &Arc<Member>, parts: &Arc<Parts>, candidate: Candidate)
         SwapError::Stopping
     };
     reporter.failed(error.to_string());
+    reporter.passing(error.is_passing());
     reporter.finish(Outcome::Refused, error.to_string());
     retire::end(Retire::of(member, parts, life)).await;
     drop(turn);

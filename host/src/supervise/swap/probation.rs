@@ -6,7 +6,7 @@ use plugin_api::border::v1::component::LifeError;
 use plugin_api::component::Resume;
 use plugin_api::error::chain;
 
-use super::phases::end_background;
+use super::phases::{end_background, restored, snapshot_of};
 use super::retire::{End, Retire, Retiring};
 use super::{Reporter, Turn};
 use crate::plugin::Generation;
@@ -14,7 +14,7 @@ use crate::serve::Certain;
 use crate::startup::{Parts, StepFailed};
 use crate::supervise::driver::Held;
 use crate::supervise::tenure::Tenure;
-use crate::supervise::{Alive, Ended, Life, Member, within};
+use crate::supervise::{Alive, Ended, Life, Member};
 use crate::swap::{Outcome, Phase};
 
 /// A swap that has come to its switch, and is not over.
@@ -58,8 +58,17 @@ pub(in crate::supervise) async fn over(probation: &mut Option<Probation>) -> Ove
             None => std::future::pending().await,
         }
     };
+    let left_of_calls = async {
+        if let Some(generation) = &former.generation {
+            // Its last calls may work on, but not what they leave behind.
+            generation.no_calls().await;
+            generation.end_left_of_calls().await;
+        }
+        std::future::pending().await
+    };
     tokio::select! {
         () = time => Over::Time,
+        () = left_of_calls => unreachable!("it is pending"),
         failure = former.failures.next() => Over::FormerFailed(failure),
     }
 }
@@ -129,6 +138,10 @@ impl Held<'_> {
             life.end_notices(limit).await;
             end_background(&self.member.role, &failed, limit).await;
         }
+        if ended.is_err() {
+            // What they write from here on, the former one would not know of.
+            life.withdraw_permit();
+        }
         let state = if !handed_over {
             Err("none was handed over".to_owned())
         } else if !knows {
@@ -185,10 +198,10 @@ impl Held<'_> {
     /// The new generation's state goes back to the former one; or why it does not.
     async fn hand_back(&self, failed: &Generation, former: &Generation) -> Result<String, String> {
         let limit = self.parts.config.swap.hand_over_timeout;
-        let snapshot = within(limit, "snapshot", failed.component().snapshot()).await;
+        let snapshot = snapshot_of(failed, limit).await;
         let snapshot = snapshot.map_err(|error| format!("its snapshot: {}", chain(&error)))?;
         let (version, bytes, files) = (snapshot.state_version, snapshot.bytes.len(), snapshot.files.len());
-        let restored = within(limit, "restore", former.component().restore(snapshot)).await;
+        let restored = restored(former, limit, snapshot).await;
         restored.map_err(|error| format!("the former one's restore: {}", chain(&error)))?;
         Ok(format!("with its state (version {version}: {bytes} bytes, {files} files)"))
     }

@@ -2,6 +2,7 @@
 
 use componenthost::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Method};
+use tests::{LIMIT, eventually, holds};
 
 use super::{Case, are_refused_in, is_refused_in};
 use crate::swap::rig::{AT_ONCE, Rig};
@@ -22,10 +23,12 @@ async fn what_goes_wrong_in_prepare_is_refused() {
 async fn is_refused_in_every_way(method: Method, phase: Phase) {
     let name = format!("{method:?}");
     let (called, fails, panics) = (name.to_lowercase(), format!("{name} fails as"), format!("{name} panics as"));
-    let cases: [Case<'_>; 3] = [
+    let cases: [Case<'_>; 4] = [
         (method, Fault::Fail, &[&called, &fails]),
         (method, Fault::Panic, &[&called, &panics]),
         (method, Fault::Hang, &[&called, "2s"]),
+        // It keeps its thread for ever.
+        (method, Fault::Block, &[&called, "2s"]),
     ];
     are_refused_in(&Rig::start().await, phase, &cases).await;
 }
@@ -70,7 +73,7 @@ async fn what_only_takes_its_time_is_swapped_and_nobody_notices() {
 #[tokio::test]
 async fn a_former_one_that_does_not_end_well_holds_no_swap_up() {
     for method in [Method::Deactivate, Method::Stop] {
-        for how in [Fault::Panic, Fault::Hang] {
+        for how in [Fault::Panic, Fault::Hang, Fault::Block] {
             let rig = Rig::start().await;
             rig.first_goes_wrong(method, how);
             let (tally, swapped) = rig.load().await.during(rig.swap(&["--probation", "50ms"])).await;
@@ -79,6 +82,23 @@ async fn a_former_one_that_does_not_end_well_holds_no_swap_up() {
             assert_eq!(rig.answers().await, (2, "2.0.0".to_owned()));
             assert_eq!(rig.alpha.component("alpha").await["restarts"], 0);
         }
+    }
+}
+
+#[tokio::test]
+async fn the_former_one_has_each_task_and_stream_once_after_a_refusal() {
+    let rig = Rig::start().await;
+    let works = async || {
+        let generations = rig.alpha.generations("alpha").await;
+        let first = generations.into_iter().next().expect("it serves");
+        (first.tasks, first.streams)
+    };
+    let before = works().await;
+    assert!(!before.0.is_empty() && before.1 > 0, "{before:?}");
+    for method in [Method::Restore, Method::Start, Method::Activate] {
+        rig.second_goes_wrong(method, Fault::Fail);
+        rig.swap(&AT_ONCE).await.assert(Outcome::Refused);
+        eventually(LIMIT, async || holds(works().await == before, works().await)).await;
     }
 }
 

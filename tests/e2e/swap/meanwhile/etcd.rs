@@ -3,7 +3,7 @@
 use componenthost::swap::{Outcome, Phase};
 use probe_plugin::knobs::{Fault, Method};
 use probe_plugin::v1::EchoRequest;
-use tests::{Cluster, LIMIT, eventually, holds};
+use tests::{Cluster, HostConfig, LIMIT, eventually, holds};
 
 use crate::swap::rig::{AT_ONCE, Rig};
 
@@ -43,12 +43,14 @@ async fn a_swap_needs_no_etcd() {
 
 #[tokio::test]
 async fn a_fence_before_the_switch_refuses_the_swap_and_the_former_one_goes_on_after_it() {
-    let rig = own_etcd().await;
+    // Nothing else is to end the swap.
+    let limits = ["swap.hand_over_timeout", "swap.hold_limit"];
+    let long = |config| limits.iter().fold(config, |config: HostConfig, limit| config.set(limit, "2m"));
+    let rig = Rig::in_cluster(Cluster::with_own_etcd().await, "2s", long).await;
     let before = rig.counts().await;
-    let config = rig.begin_swap_held_in(Phase::HandOver, &AT_ONCE).await;
+    let swapping = rig.begin_swap_held_in(Phase::HandOver, &AT_ONCE).await;
     rig.cluster.etcd().kill();
-    let swapped = config.ended().await;
-    swapped.assert(Outcome::Refused);
+    swapping.ended().await.assert_failed(Outcome::Refused, Phase::HandOver, &["session changed"]);
     rig.heal();
     rig.cluster.etcd().restart().await;
     answers(&rig).await;

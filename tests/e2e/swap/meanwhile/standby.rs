@@ -36,14 +36,14 @@ async fn a_standby_is_swapped_and_takes_over_with_the_new_code() {
 #[tokio::test]
 async fn a_takeover_during_a_swap_comes_to_one_of_the_two_and_once() {
     let mut rig = two_seconds().await;
-    let standby = rig.standby().await;
+    // Nothing else is to end it.
+    let standby = rig.standby_with(|config| config.set("component.alpha.start_timeout", "2m")).await;
     rig.counts().await;
     rig.second_waits_in(Phase::Warm);
     let swapping = standby.begin_swap("alpha", &second_edition(), &AT_ONCE).await;
     standby.swap_in("alpha", Phase::Warm).await;
     takes_over(&mut rig, standby).await;
-    rig.heal();
-    swapping.ended().await.assert(Outcome::Refused);
+    swapping.ended().await.assert_failed(Outcome::Refused, Phase::Warm, &["session changed"]);
     rig.counts().await;
     let told = rig.lives();
     let activated: Vec<_> = told.iter().filter(|line| line.contains("Activate")).collect();
