@@ -5,6 +5,8 @@ use std::future::Future;
 use std::panic::Location;
 use std::time::{Duration, Instant};
 
+use crate::process::UNDER;
+
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -18,7 +20,7 @@ pub fn eventually<T, E: Debug>(
     limit: Duration,
     mut condition: impl AsyncFnMut() -> Result<T, E>,
 ) -> impl Future<Output = T> {
-    let place = Location::caller();
+    let (place, limit) = (Location::caller(), patient(limit));
     async move {
         let begin = Instant::now();
         let mut last = None;
@@ -47,11 +49,16 @@ pub fn eventually<T, E: Debug>(
 /// At the limit, with the place of the call.
 #[track_caller]
 pub fn within<T>(limit: Duration, future: impl Future<Output = T>) -> impl Future<Output = T> {
-    let place = Location::caller();
+    let (place, limit) = (Location::caller(), patient(limit));
     async move {
         let ended = tokio::time::timeout(limit, future).await;
         ended.unwrap_or_else(|_| panic!("{place}: not within {limit:?}"))
     }
+}
+
+/// The limit; much more where hosts run under another program, which may interpret each of their instructions.
+pub fn patient(limit: Duration) -> Duration {
+    if std::env::var_os(UNDER).is_some() { limit * 30 } else { limit }
 }
 
 /// `Ok` if it holds; else what was seen, for [`eventually`].

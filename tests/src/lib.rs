@@ -47,6 +47,6 @@ pub mod watcher;
 
 pub use cluster::Cluster;
 pub use config::HostConfig;
-pub use eventually::{eventually, holds, within};
+pub use eventually::{eventually, holds, patient, within};
 pub use form::short_or_full;
 pub use host::{Host, LIMIT};

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal};
 use crate::log::LogLine;
 
 /// A command with its arguments that hosts are to be run under, such as valgrind.
-const UNDER: &str = "HOSTS_UNDER";
+pub const UNDER: &str = "HOSTS_UNDER";
 
 /// The last lines that are printed where a test fails.
 const LINES_ON_FAILURE: usize = 60;

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::OpenError;
 use super::copy::{CopyError, private_copy};
-use super::gate::first_look::{CloseLook, FirstLook, OWN_PROGRAM, close_look};
+use super::gate::first_look::{CloseLook, FirstLook, close_look, own_program};
 use super::gate::{self, Admitted, PluginsConfig};
 
 /// What was found out; `None` is what was not.
@@ -100,7 +100,7 @@ impl Inspection {
         let copies = tempfile::tempdir().map_err(|source| CopyError::Dir { dir: std::env::temp_dir(), source })?;
         let copy = private_copy(&admitted, &copies.path().join("copy"), 0)?;
         let limit = config.first_look_timeout;
-        let looked = close_look(Path::new(OWN_PROGRAM), copy.path(), &self.path, limit, role).await;
+        let looked = close_look(&own_program(), copy.path(), &self.path, limit, role).await;
         self.take(looked);
         Ok(())
     }

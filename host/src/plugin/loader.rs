@@ -21,7 +21,7 @@ use tokio::runtime::Handle;
 use super::asked::Nobody;
 use super::copy::{CopyError, PrivateCopy, private_copy};
 use super::gate::agreement::{Agreed, Interface, agree};
-use super::gate::first_look::{OWN_PROGRAM, first_look};
+use super::gate::first_look::{first_look, own_program};
 use super::gate::handshake::{HandshakeError, Loaded};
 use super::gate::{self, Admitted, Allowed, Digest, GateError, PluginsConfig};
 
@@ -132,7 +132,7 @@ impl Library {
         })
         .await?;
         if config.first_look {
-            first_look(Path::new(OWN_PROGRAM), copy.path(), &admitted.path, config.first_look_timeout).await?;
+            first_look(&own_program(), copy.path(), &admitted.path, config.first_look_timeout).await?;
         }
         blocking(move || Self::open_copy(found, &admitted, &copy, generation)).await
     }

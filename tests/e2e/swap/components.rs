@@ -14,7 +14,7 @@ use tests::binary::{plugin_file, second};
 use tests::load::Load;
 use tests::numbers::Numbers;
 use tests::vectors::Vectors;
-use tests::{Host, LIMIT, short_or_full};
+use tests::{Host, LIMIT, patient, short_or_full};
 use tonic::transport::Channel;
 
 use crate::search::reference::{Collection, Question, parts};
@@ -83,7 +83,8 @@ async fn load<'a>(scene: &'a Scene, given: &'a [Numbers; 2]) -> Load<'a> {
 /// Searches and calls go on while this does, and none fails.
 async fn nobody_notices(scene: &Scene, dice: &mut Rng, questions: &[Question], during: impl Future<Output = ()>) {
     let given = <[Numbers; 2]>::default();
-    let searches = Searches { coordinators: vec![&scene.querycoord], questions, clients: 3, deadline: DEADLINE };
+    let searches =
+        Searches { coordinators: vec![&scene.querycoord], questions, clients: 3, deadline: patient(DEADLINE) };
     let searching = searches.during(dice, during);
     let (tally, (searched, ())) = load(scene, &given).await.during(searching).await;
     searched.print("searches");

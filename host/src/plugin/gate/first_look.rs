@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -34,7 +34,11 @@ pub const SUBCOMMAND: &str = "__first-look";
 const DESCRIBE: &str = "describe";
 
 /// This very program, also where its file has been replaced since it was started.
-pub const OWN_PROGRAM: &str = "/proc/self/exe";
+pub fn own_program() -> PathBuf {
+    // The link's text tells whether it was. Its own name else: under valgrind, say, the link leads to that.
+    let named = std::env::current_exe().ok().filter(|program| program.is_file());
+    named.unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+}
 
 /// What a child saw in a plugin that fits this host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,7 +134,7 @@ pub struct CloseLook {
 
 /// Opens the copy in a child process and gives what was seen there. `path` is the plugin's own path, for the messages.
 ///
-/// The child is `program` with [`SUBCOMMAND`] and the copy's path; [`OWN_PROGRAM`] but in tests.
+/// The child is `program` with [`SUBCOMMAND`] and the copy's path; [`own_program`] but in tests.
 ///
 /// # Errors
 ///
