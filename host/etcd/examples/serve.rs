@@ -1,0 +1,18 @@
+//! An embedded etcd alone, until Ctrl-C: for `etcdctl`, and to look at from other programs.
+//!
+//!     cargo run -p componenthost-etcd --example serve -- 2379
+
+use componenthost_etcd::{EmbeddedEtcd, Settings};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let port = std::env::args().nth(1).map_or(Ok(0), |port| port.parse())?;
+    let etcd = EmbeddedEtcd::start_with(&Settings { port }).await?;
+    #[expect(clippy::print_stdout, reason = "who started it reads the address here")]
+    {
+        println!("{}", etcd.endpoint());
+    }
+    tokio::signal::ctrl_c().await?;
+    etcd.stop().await;
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! The server: a listener on loopback, the services, and the task that ends leases.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcd_client::proto::{PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::engine::Engine;
+use crate::identity::Identity;
+use crate::service::{ClusterService, KvService, LeaseService, MaintenanceService, WatchService};
+
+/// How long a stop waits for requests that are being answered.
+const STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// How a server is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The port on 127.0.0.1; 0 takes a free one.
+    pub port: u16,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The port is taken, or may not be bound.
+    #[error("cannot listen at {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        source: io::Error,
+    },
+}
+
+/// A running server. On drop it ends at once.
+pub struct EmbeddedEtcd {
+    address: SocketAddr,
+    engine: Arc<Engine>,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl EmbeddedEtcd {
+    /// Starts one on a free port, in memory. It answers when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`StartError`] has them.
+    pub async fn start() -> Result<Self, StartError> {
+        Self::start_with(&Settings::default()).await
+    }
+
+    /// Starts one with these settings. It answers when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As [`StartError`] has them.
+    pub async fn start_with(settings: &Settings) -> Result<Self, StartError> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port));
+        let listening = |source| StartError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listening)?;
+        let address = listener.local_addr().map_err(listening)?;
+        let engine = Engine::new(Identity::new());
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, address, Arc::clone(&engine), stop.clone()));
+        Ok(Self { address, engine, stop, serving })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it listens, as clients are told: `127.0.0.1:port`.
+    pub fn endpoint(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// The cluster id that its answers name.
+    pub fn cluster_id(&self) -> u64 {
+        self.engine.identity().cluster_id
+    }
+
+    /// Ends streams, answers what was asked, and stops. What takes longer than two seconds is cut.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(STOP_LIMIT, &mut self.serving).await.is_err() {
+            tracing::warn!(limit = ?STOP_LIMIT, "requests to the embedded etcd were cut at its stop");
+        }
+    }
+}
+
+impl Drop for EmbeddedEtcd {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.serving.abort();
+    }
+}
+
+/// Serves until it is stopped.
+async fn serve(listener: TcpListener, address: SocketAddr, engine: Arc<Engine>, stop: CancellationToken) {
+    let share = || Arc::clone(&engine);
+    // The largest message is checked by the service, which answers as etcd does.
+    let kv = PbKvServer::new(KvService(share())).max_decoding_message_size(usize::MAX);
+    let serving = Server::builder()
+        .max_concurrent_streams(u32::MAX)
+        .add_service(kv)
+        .add_service(PbWatchServer::new(WatchService { engine: share(), stop: stop.clone() }))
+        .add_service(PbLeaseServer::new(LeaseService { engine: share(), stop: stop.clone() }))
+        .add_service(PbMaintenanceServer::new(MaintenanceService(share())))
+        .add_service(PbClusterServer::new(ClusterService { engine: share(), address }))
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled());
+    tokio::select! {
+        served = serving => {
+            if let Err(error) = served {
+                tracing::error!(%error, "the embedded etcd does not serve any more");
+            }
+        }
+        () = engine.expire() => {}
+    }
+}
