@@ -64,15 +64,20 @@ impl Machine {
     ///
     /// The lease is not there; or the key, where its value or lease is to stay.
     pub fn put(&mut self, request: PbPutRequest) -> Decided<PbPutResponse> {
-        self.may_put(&request)?;
+        self.lease_is_there(&request)?;
+        self.key_is_there(&request)?;
         let (answer, entry) = self.store.write(|writing| put(writing, request));
         Ok((answer, self.follow(entry)))
     }
 
-    fn may_put(&self, request: &PbPutRequest) -> Result<(), Refusal> {
+    fn lease_is_there(&self, request: &PbPutRequest) -> Result<(), Refusal> {
         if request.lease != 0 && self.lessor.get(request.lease).is_none() {
             return Err(Refusal::LeaseNotFound);
         }
+        Ok(())
+    }
+
+    fn key_is_there(&self, request: &PbPutRequest) -> Result<(), Refusal> {
         let keeps = request.ignore_value || request.ignore_lease;
         if keeps && self.store.get(&request.key, self.store.revision()).is_none() {
             return Err(Refusal::KeyNotFound);
@@ -93,7 +98,8 @@ impl Machine {
     /// What one of the operations would be refused for: then none is carried out.
     pub fn txn(&mut self, request: PbTxnRequest) -> Decided<PbTxnResponse> {
         let plan = txn::Plan::choose(&self.store, request, self.store.revision());
-        plan.puts(&mut |request| self.may_put(request))?;
+        // In a transaction etcd looks for the key first.
+        plan.puts(&mut |request| self.key_is_there(request).and_then(|()| self.lease_is_there(request)))?;
         plan.may_read(self.store.revision(), self.compaction)?;
         let (answer, entry) = self.store.write(|writing| plan.carry_out(writing));
         Ok((answer, self.follow(entry)))

@@ -1,12 +1,12 @@
 //! Whether a request is well formed: what etcd refuses before it looks at any key.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use etcd_client::proto::{PbDeleteRequest, PbPutRequest, PbRangeRequest, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp};
 use prost::Message;
 
 use crate::refusal::Refusal;
-use crate::store::Interval;
+use crate::store::{End, Interval};
 
 /// The most operations of a transaction: etcd's default.
 const MAX_TXN_OPS: usize = 128;
@@ -83,8 +83,12 @@ fn operations(request: &PbTxnRequest, limit: usize) -> Result<(), Refusal> {
 /// What operations write: no key may be put twice, or be put and deleted.
 #[derive(Default)]
 struct Written<'a> {
-    puts: HashSet<&'a [u8]>,
+    /// By key; whether something of the former value is to stay.
+    puts: HashMap<&'a [u8], bool>,
     deletes: Vec<Interval>,
+    /// Deletions of all from a key on. They are not compared with puts, as etcd does not: its check takes the end "\0" for a
+    /// key. Only a put that keeps what they delete is refused here, where etcd's process would end.
+    open: Vec<Interval>,
 }
 
 impl<'a> Written<'a> {
@@ -93,7 +97,9 @@ impl<'a> Written<'a> {
         let requests = || ops.iter().filter_map(|op| op.request.as_ref());
         for request in requests() {
             if let PbTxnOpRequest::RequestDeleteRange(request) = request {
-                written.deletes.extend(deleted(request));
+                let interval = Interval::new(request.key.clone(), request.range_end.clone());
+                let deletes = if interval.end == End::Open { &mut written.open } else { &mut written.deletes };
+                deletes.push(interval);
             }
         }
         for request in requests() {
@@ -103,7 +109,7 @@ impl<'a> Written<'a> {
         }
         for request in requests() {
             if let PbTxnOpRequest::RequestPut(request) = request {
-                written.put(&request.key)?;
+                written.put(&request.key, request.ignore_value || request.ignore_lease)?;
             }
         }
         Ok(written)
@@ -111,24 +117,39 @@ impl<'a> Written<'a> {
 
     /// Takes in both branches of a nested transaction, of which one is carried out: they may write the same keys.
     fn nested(&mut self, then: Self, or_else: Self) -> Result<(), Refusal> {
-        for key in then.puts.union(&or_else.puts) {
-            self.put(key)?;
+        let mut puts = then.puts;
+        for (key, keeps) in or_else.puts {
+            *puts.entry(key).or_default() |= keeps;
         }
-        self.deletes.extend(then.deletes);
-        self.deletes.extend(or_else.deletes);
+        puts.into_iter().try_for_each(|(key, keeps)| self.put(key, keeps))?;
+        self.deletes.extend(then.deletes.into_iter().chain(or_else.deletes));
+        self.open.extend(then.open.into_iter().chain(or_else.open));
         Ok(())
     }
 
-    fn put(&mut self, key: &'a [u8]) -> Result<(), Refusal> {
-        if !self.puts.insert(key) || self.deletes.iter().any(|interval| interval.contains(key)) {
+    fn put(&mut self, key: &'a [u8], keeps: bool) -> Result<(), Refusal> {
+        let meets = |intervals: &[Interval]| intervals.iter().any(|interval| interval.contains(key));
+        if self.puts.insert(key, keeps).is_some() || meets(&self.deletes) || (keeps && meets(&self.open)) {
             return Err(Refusal::DuplicateKey);
         }
         Ok(())
     }
 }
 
-/// The keys that a deletion names. That of all keys from one on is not compared with puts, as etcd does not: its check takes
-/// the end "\0" for a key.
-fn deleted(request: &PbDeleteRequest) -> Option<Interval> {
-    (request.range_end != [0]).then(|| Interval::new(request.key.clone(), request.range_end.clone()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_transaction_deletes_it_cannot_keep() {
+        let op = |request| PbTxnRequestOp { request: Some(request) };
+        let open = PbDeleteRequest { key: b"a".into(), range_end: vec![0], prev_kv: false };
+        let keeping = |ignore_value| PbPutRequest { key: b"b".into(), ignore_value, ..PbPutRequest::default() };
+        let both = |put| PbTxnRequest {
+            success: vec![op(PbTxnOpRequest::RequestDeleteRange(open.clone())), op(PbTxnOpRequest::RequestPut(put))],
+            ..PbTxnRequest::default()
+        };
+        assert_eq!(txn(&both(keeping(false))), Ok(()));
+        assert_eq!(txn(&both(keeping(true))), Err(Refusal::DuplicateKey));
+    }
 }

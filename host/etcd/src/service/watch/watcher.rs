@@ -103,7 +103,10 @@ impl Watcher {
         };
         let event = |change: &Version| {
             let before = entry.revision - 1;
-            let former = (self.prev_kv && before >= compacted).then(|| store.get(&change.kv.key, before)).flatten();
+            // What was deleted and put again in one revision has no former value, as etcd tells it.
+            let is_new = change.kv.create_revision == change.kv.mod_revision;
+            let former =
+                (self.prev_kv && !is_new && before >= compacted).then(|| store.get(&change.kv.key, before)).flatten();
             PbEvent {
                 r#type: if change.deleted { DELETE } else { PUT },
                 kv: Some((*change.kv).clone()),
