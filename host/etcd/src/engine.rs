@@ -1,19 +1,22 @@
 //! Store and leases as all services share them, and what of them clients may see.
 //!
 //! A request that writes is decided under the lock, in memory, and answered once all that was decided up to it is durable:
-//! reads and watches see nothing that a crash could take back, and many requests become durable together. Without a data
-//! directory everything is durable at once.
+//! reads and watches see nothing that a crash could take back, and many requests become durable together (`keeper`). Without
+//! a data directory everything is durable at once.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+mod keeper;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use etcd_client::proto::PbResponseHeader;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
+use self::keeper::{Keeper, Pending};
 use crate::identity::Identity;
+use crate::journal::Journal;
 use crate::machine::{Effect, Machine};
 use crate::refusal::Refusal;
-use crate::store::{FIRST_REVISION, NEVER_COMPACTED};
 
 /// What is durable, and so may be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +35,8 @@ pub struct Engine {
     revision: watch::Sender<i64>,
     /// A lease was granted that may end before all others.
     granted: Notify,
+    /// The thread that writes, where there is a data directory.
+    keeper: Mutex<Option<Keeper>>,
 }
 
 /// What is under the lock.
@@ -40,18 +45,31 @@ pub struct State {
     pub machine: Machine,
     /// What is durable.
     pub visible: Visible,
+    /// What is not.
+    pending: Pending,
+    /// Nothing is decided any more.
+    ended: Option<Refusal>,
 }
 
 impl Engine {
     /// With nothing in it, and nothing kept.
-    pub fn new(identity: Identity) -> Arc<Self> {
-        let visible = Visible { revision: FIRST_REVISION, compacted: NEVER_COMPACTED };
-        Arc::new(Self {
-            identity,
-            state: RwLock::new(State { machine: Machine::default(), visible }),
-            revision: watch::Sender::new(visible.revision),
-            granted: Notify::new(),
-        })
+    pub fn in_memory() -> Arc<Self> {
+        Arc::new(Self::new(Identity::new(), Machine::default(), Pending::none()))
+    }
+
+    /// With what a data directory has kept, and kept there.
+    pub fn kept(journal: Journal, identity: Identity, machine: Machine) -> Arc<Self> {
+        let engine = Arc::new(Self::new(identity, machine, Pending::new(journal.size())));
+        let keeper = Keeper::spawn(journal, Arc::clone(&engine));
+        *engine.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+        engine
+    }
+
+    fn new(identity: Identity, machine: Machine, pending: Pending) -> Self {
+        let visible = Visible { revision: machine.store().revision(), compacted: machine.store().compacted() };
+        let revision = watch::Sender::new(visible.revision);
+        let state = State { machine, visible, pending, ended: None };
+        Self { identity, state: RwLock::new(state), revision, granted: Notify::new(), keeper: Mutex::new(None) }
     }
 
     /// Who answers.
@@ -77,7 +95,7 @@ impl Engine {
 
     /// How many bytes the data directory has; none without one.
     pub fn kept_bytes(&self) -> u64 {
-        0
+        self.read().pending.size()
     }
 
     /// To read what is visible. Never kept across an `await`.
@@ -102,12 +120,43 @@ impl Engine {
         &self,
         request: impl FnOnce(&mut Machine) -> Result<(T, Option<Effect>), Refusal>,
     ) -> Result<T, Refusal> {
-        let mut state = self.lock();
-        let (answer, effect) = request(&mut state.machine)?;
-        if let Some(effect) = effect {
-            self.show(&mut state, &effect);
+        let (answer, durable) = self.decide(request)?;
+        if let Some(durable) = durable {
+            // The keeper answers all, or has ended with the whole process' data.
+            durable.await.unwrap_or(Err(Refusal::Stopped))?;
         }
-        Ok(answer)
+        answer
+    }
+
+    /// Decides a request, whose answer may be given once what is returned beside it says so.
+    #[expect(clippy::type_complexity, reason = "a refusal, too, has seen what may not be durable yet")]
+    fn decide<T>(
+        &self,
+        request: impl FnOnce(&mut Machine) -> Result<(T, Option<Effect>), Refusal>,
+    ) -> Result<(Result<T, Refusal>, Option<oneshot::Receiver<Result<(), Refusal>>>), Refusal> {
+        let mut state = self.lock();
+        if let Some(refusal) = state.ended {
+            return Err(refusal);
+        }
+        let (answer, effect) = match request(&mut state.machine) {
+            Ok((answer, effect)) => (Ok(answer), effect),
+            Err(refusal) => (Err(refusal), None),
+        };
+        if !state.pending.keeps() {
+            if let Some(effect) = effect {
+                self.show(&mut state, effect.revision(), effect.compaction());
+            }
+            return Ok((answer, None));
+        }
+        if let Some(effect) = &effect {
+            state.pending.add(effect);
+        }
+        let durable = state.pending.wait();
+        drop(state);
+        if durable.is_some() {
+            self.wake_keeper();
+        }
+        Ok((answer, durable))
     }
 
     /// Renews a lease: that is not kept, and nobody waits.
@@ -115,16 +164,30 @@ impl Engine {
         self.lock().machine.renew(lease, Instant::now())
     }
 
-    /// What is durable becomes visible.
-    fn show(&self, state: &mut State, effect: &Effect) {
-        if let Effect::Compaction(revision) = effect {
-            state.visible.compacted = *revision;
-            state.machine.compacted(*revision);
-        }
-        if let Some(revision) = effect.revision() {
+    /// What is durable becomes visible. Under the lock, so that the order is that of the revisions.
+    fn show(&self, state: &mut State, revision: Option<i64>, compaction: Option<i64>) {
+        if let Some(revision) = revision {
             state.visible.revision = revision;
-            // Under the lock, so that the order is that of the revisions.
             self.revision.send_replace(revision);
+        }
+        if let Some(compaction) = compaction {
+            state.visible.compacted = compaction;
+            state.machine.compacted(compaction);
+        }
+    }
+
+    fn wake_keeper(&self) {
+        if let Some(keeper) = &*self.keeper.lock().unwrap_or_else(PoisonError::into_inner) {
+            keeper.wake();
+        }
+    }
+
+    /// Decides nothing any more, and waits until what was decided is durable. It blocks.
+    pub fn end(&self) {
+        self.lock().ended.get_or_insert(Refusal::Stopped);
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(keeper) = keeper {
+            keeper.end();
         }
     }
 

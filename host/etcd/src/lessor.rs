@@ -80,15 +80,6 @@ impl Lessor {
         Some(lease.ttl)
     }
 
-    /// Lets all of them live their whole time from now on.
-    pub fn renew_all(&mut self, now: Instant) {
-        self.deadlines.clear();
-        for (id, lease) in &mut self.leases {
-            lease.deadline = deadline(now, lease.ttl);
-            self.deadlines.insert((lease.deadline, *id));
-        }
-    }
-
     /// Forgets a lease; its keys are there until they are deleted.
     pub fn remove(&mut self, id: i64) -> Option<Lease> {
         let lease = self.leases.remove(&id)?;

@@ -19,10 +19,12 @@
 //!
 //! * [`server`](EmbeddedEtcd): the listener, the start and the stop. `service`: etcd's services, and what they refuse.
 //! * `engine`: what all share, and which revision clients may see. `identity`: who answers.
+//! * `journal`: the data directory.
 //! * `machine`: what each request does to `store`, the keys' versions, and `lessor`, the leases; these three do no I/O.
 
 mod engine;
 mod identity;
+mod journal;
 mod lessor;
 mod machine;
 mod refusal;
@@ -30,4 +32,5 @@ mod server;
 mod service;
 mod store;
 
+pub use self::journal::{Damage, DataError};
 pub use self::server::{EmbeddedEtcd, Settings, StartError};

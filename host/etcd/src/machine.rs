@@ -22,7 +22,7 @@ pub use self::txn::is_read_only;
 
 use crate::lessor::Lessor;
 use crate::refusal::Refusal;
-use crate::store::{Entry, Interval, NEVER_COMPACTED, Store, Writing};
+use crate::store::{Entry, Interval, NEVER_COMPACTED, Store, Version, Writing};
 
 /// An answer, and what it has changed.
 pub type Decided<T> = Result<(T, Option<Effect>), Refusal>;
@@ -172,6 +172,18 @@ impl Machine {
         self.store.compact(revision);
     }
 
+    /// The last compaction that was accepted.
+    pub fn compaction(&self) -> i64 {
+        self.compaction
+    }
+
+    /// Takes a version of before the first revision that is restored.
+    pub fn restore_older(&mut self, version: Version) {
+        let entry = Entry { revision: version.kv.mod_revision, changes: vec![version] };
+        self.lessor.follow(&entry);
+        entry.changes.into_iter().for_each(|version| self.store.restore_older(version));
+    }
+
     /// Does again what was done before a start.
     pub fn restore(&mut self, effect: Effect, now: Instant) {
         match effect {
@@ -188,11 +200,6 @@ impl Machine {
                 self.store.compact(revision);
             }
         }
-    }
-
-    /// Lets all leases live their whole time from now on.
-    pub fn renew_all(&mut self, now: Instant) {
-        self.lessor.renew_all(now);
     }
 
     fn restore_entry(&mut self, entry: &Entry) {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::engine::Engine;
-use crate::identity::Identity;
+use crate::journal::{DataError, Journal};
 use crate::service::{ClusterService, KvService, LeaseService, MaintenanceService, WatchService};
 
 /// How long a stop waits for requests that are being answered.
@@ -25,6 +26,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(2);
 pub struct Settings {
     /// The port on 127.0.0.1; 0 takes a free one.
     pub port: u16,
+    /// The directory that keeps what is acknowledged; none keeps nothing, and each start is another cluster.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// Why a server cannot start.
@@ -38,6 +41,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The data directory cannot be used.
+    #[error("cannot use the data directory of the embedded etcd")]
+    Data(#[from] DataError),
 }
 
 /// A running server. On drop it ends at once.
@@ -68,7 +74,15 @@ impl EmbeddedEtcd {
         let listening = |source| StartError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
-        let engine = Engine::new(Identity::new());
+        let engine = match settings.data_dir.clone() {
+            None => Engine::in_memory(),
+            Some(path) => {
+                // Files block.
+                let opened = tokio::task::spawn_blocking(move || Journal::open(&path)).await;
+                let (journal, identity, machine) = opened.expect("opening a journal does not panic")?;
+                Engine::kept(journal, identity, machine)
+            }
+        };
         let stop = CancellationToken::new();
         let serving = tokio::spawn(serve(listener, address, Arc::clone(&engine), stop.clone()));
         Ok(Self { address, engine, stop, serving })
@@ -95,6 +109,9 @@ impl EmbeddedEtcd {
         if tokio::time::timeout(STOP_LIMIT, &mut self.serving).await.is_err() {
             tracing::warn!(limit = ?STOP_LIMIT, "requests to the embedded etcd were cut at its stop");
         }
+        let engine = Arc::clone(&self.engine);
+        let ended = tokio::task::spawn_blocking(move || engine.end()).await;
+        ended.expect("ending does not panic");
     }
 }
 
@@ -102,6 +119,8 @@ impl Drop for EmbeddedEtcd {
     fn drop(&mut self) {
         self.stop.cancel();
         self.serving.abort();
+        // What was decided becomes durable, and the directory is free again. After a stop it is already.
+        self.engine.end();
     }
 }
 

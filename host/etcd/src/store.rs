@@ -110,6 +110,24 @@ impl Store {
         (answer, Some(entry))
     }
 
+    /// Versions of revisions whose changes are not kept any more.
+    pub fn older(&self) -> impl Iterator<Item = &Version> {
+        let first = self.log.front().map_or(i64::MAX, |entry| entry.revision);
+        let versions = self.keys.values().flat_map(Versions::iter);
+        versions.filter(move |version| version.kv.mod_revision < first)
+    }
+
+    /// Takes one of those that a data directory has kept. They come before all others.
+    pub fn restore_older(&mut self, version: Version) {
+        self.keys.entry(version.kv.key.clone()).or_default().push(version);
+    }
+
+    /// Can a revision be restored now?
+    pub fn is_next(&self, revision: i64) -> bool {
+        // After older versions comes the revision that was compacted.
+        revision == self.revision + 1 || self.log.is_empty()
+    }
+
     /// Takes a revision's changes that a data directory has kept.
     pub fn restore(&mut self, entry: Entry) {
         for change in &entry.changes {

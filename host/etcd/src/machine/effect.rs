@@ -35,4 +35,12 @@ impl Effect {
             Self::Revoke { entry: None, .. } | Self::Grant { .. } | Self::Compaction(_) => None,
         }
     }
+
+    /// The compaction that it is.
+    pub fn compaction(&self) -> Option<i64> {
+        match self {
+            Self::Compaction(revision) => Some(*revision),
+            Self::Changes(_) | Self::Grant { .. } | Self::Revoke { .. } => None,
+        }
+    }
 }

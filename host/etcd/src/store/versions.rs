@@ -29,6 +29,10 @@ impl Versions {
         self.0[..after].last()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Version> {
+        self.0.iter()
+    }
+
     pub(super) fn push(&mut self, version: Version) {
         self.0.push(version);
     }
