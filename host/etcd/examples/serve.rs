@@ -8,7 +8,7 @@ use componenthost_etcd::{EmbeddedEtcd, Settings};
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port = std::env::args().nth(1).map_or(Ok(0), |port| port.parse())?;
     let data_dir = std::env::args().nth(2).map(Into::into);
-    let etcd = EmbeddedEtcd::start_with(&Settings { port, data_dir }).await?;
+    let etcd = EmbeddedEtcd::start_with(&Settings { ports: vec![port], data_dir, ..Settings::default() }).await?;
     #[expect(clippy::print_stdout, reason = "who started it reads the address here")]
     {
         println!("{}", etcd.endpoint());

@@ -6,9 +6,13 @@
 
 mod keeper;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+#[cfg(test)]
+mod tests;
 
-use etcd_client::proto::PbResponseHeader;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use etcd_client::proto::{PbCompactionRequest, PbResponseHeader};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 
@@ -17,6 +21,9 @@ use crate::identity::Identity;
 use crate::journal::Journal;
 use crate::machine::{Effect, Machine};
 use crate::refusal::Refusal;
+
+/// How often old revisions are thrown away: etcd's own interval.
+const COMPACT_EVERY: Duration = Duration::from_secs(300);
 
 /// What is durable, and so may be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +59,9 @@ pub struct State {
 }
 
 impl Engine {
-    /// With nothing in it, and nothing kept.
-    pub fn in_memory() -> Arc<Self> {
-        Arc::new(Self::new(Identity::new(), Machine::default(), Pending::none()))
+    /// With nothing kept.
+    pub fn in_memory(identity: Identity, machine: Machine) -> Arc<Self> {
+        Arc::new(Self::new(identity, machine, Pending::none()))
     }
 
     /// With what a data directory has kept, and kept there.
@@ -194,6 +201,19 @@ impl Engine {
     /// Says that a lease may end before those that were known.
     pub fn granted(&self) {
         self.granted.notify_one();
+    }
+
+    /// Compacts from time to time, so that so many revisions can still be read; for as long as it is polled.
+    pub async fn compact_all_but(&self, retention: i64) {
+        loop {
+            tokio::time::sleep(COMPACT_EVERY).await;
+            let Visible { revision, compacted } = self.visible();
+            let request = PbCompactionRequest { revision: revision - retention, physical: false };
+            if request.revision > compacted.max(0) {
+                let compacted = self.write(|machine| machine.compact(&request).map(|effect| ((), Some(effect)))).await;
+                tracing::debug!(request.revision, done = compacted.is_ok(), "compacted");
+            }
+        }
     }
 
     /// Revokes leases at their ends, one revision each, for as long as it is polled.

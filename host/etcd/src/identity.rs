@@ -17,9 +17,10 @@ pub struct Identity {
 const FIRST_TERM: u64 = 2;
 
 impl Identity {
-    /// One that nobody has had.
-    pub fn new() -> Self {
-        Self { cluster_id: fastrand::u64(1..), member_id: fastrand::u64(1..), raft_term: FIRST_TERM }
+    /// One that nobody has had, but for the cluster's id where one is given.
+    pub fn new(cluster_id: Option<u64>) -> Self {
+        let cluster_id = cluster_id.unwrap_or_else(|| fastrand::u64(1..));
+        Self { cluster_id, member_id: fastrand::u64(1..), raft_term: FIRST_TERM }
     }
 
     /// The header of an answer at a revision.

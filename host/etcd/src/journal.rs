@@ -55,25 +55,25 @@ pub fn encode(effect: &Effect, bytes: &mut Vec<u8>) {
 }
 
 impl Journal {
-    /// Opens a directory, or makes it, and returns what it has kept. The leases live their whole time again.
+    /// Opens a directory, or makes it, for a cluster of this id where one is given, and returns what it has kept. The leases live their whole time again.
     ///
     /// # Errors
     ///
     /// As [`DataError`] has them: another process has it, or what is in it cannot be read or is damaged.
-    pub fn open(path: &Path) -> Result<(Self, Identity, Machine), DataError> {
+    pub fn open(path: &Path, cluster_id: Option<u64>) -> Result<(Self, Identity, Machine), DataError> {
         let directory = Directory::lock(path)?;
         let path = directory.journal();
         let mut machine = Machine::default();
-        let identity = match directory.read()? {
+        let restored = match directory.read()? {
             None => {
-                let identity = Identity::new();
+                let identity = Identity::new(cluster_id);
                 let mut journal = Self::create(directory, path, &identity, &machine)?;
                 journal.rewritten = journal.size;
                 return Ok((journal, identity, machine));
             }
             Some(bytes) => restore(&path, &bytes, &mut machine)?,
         };
-        let Restored { identity, frames, size, unfinished } = identity;
+        let Restored { identity, frames, size, unfinished } = restored;
         if unfinished > 0 {
             tracing::warn!(
                 path = %path.display(), offset = size, bytes = unfinished,

@@ -33,8 +33,9 @@ pub struct Lease {
 }
 
 /// All leases.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Lessor {
+    min_ttl: i64,
     leases: BTreeMap<i64, Lease>,
     /// By their ends.
     deadlines: BTreeSet<(Instant, i64)>,
@@ -42,11 +43,22 @@ pub struct Lessor {
     holders: HashMap<Vec<u8>, i64>,
 }
 
+impl Default for Lessor {
+    fn default() -> Self {
+        Self { min_ttl: MIN_TTL, leases: BTreeMap::new(), deadlines: BTreeSet::new(), holders: HashMap::new() }
+    }
+}
+
 fn deadline(now: Instant, ttl: i64) -> Instant {
     now + Duration::from_secs(u64::try_from(ttl).unwrap_or(0))
 }
 
 impl Lessor {
+    /// Sets what each lease lives at least, in seconds.
+    pub fn set_min_ttl(&mut self, ttl: i64) {
+        self.min_ttl = ttl;
+    }
+
     /// Grants a lease. What it lives in seconds is returned, which may be more than was asked for.
     ///
     /// # Errors
@@ -59,7 +71,7 @@ impl Lessor {
         if self.leases.contains_key(&id) {
             return Err(Refusal::LeaseExists);
         }
-        let ttl = ttl.max(MIN_TTL);
+        let ttl = ttl.max(self.min_ttl);
         self.restore(id, ttl, now);
         Ok(ttl)
     }

@@ -58,6 +58,11 @@ impl Machine {
         &self.lessor
     }
 
+    /// Sets what each lease lives at least, in seconds.
+    pub fn set_min_ttl(&mut self, ttl: i64) {
+        self.lessor.set_min_ttl(ttl);
+    }
+
     /// Puts a key.
     ///
     /// # Errors

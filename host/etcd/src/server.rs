@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::proto::{PbClusterServer, PbKvServer, PbLeaseServer, PbMaintenanceServer, PbWatchServer};
+use futures_util::stream::select_all;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -15,19 +16,42 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::engine::Engine;
+use crate::identity::Identity;
 use crate::journal::{DataError, Journal};
+use crate::lessor::MIN_TTL;
+use crate::machine::Machine;
 use crate::service::{ClusterService, KvService, LeaseService, MaintenanceService, WatchService};
 
 /// How long a stop waits for requests that are being answered.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// How a server is to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The port on 127.0.0.1; 0 takes a free one.
-    pub port: u16,
+    /// The ports on 127.0.0.1, of which clients are told the first; 0 takes a free one.
+    pub ports: Vec<u16>,
     /// The directory that keeps what is acknowledged; none keeps nothing, and each start is another cluster.
     pub data_dir: Option<PathBuf>,
+    /// The id of a cluster that begins; none draws one.
+    pub cluster_id: Option<u64>,
+    /// What each lease lives at least, in seconds.
+    pub min_lease_ttl: i64,
+    /// How many revisions can be read at least, where older ones are thrown away every five minutes; none keeps all, as etcd
+    /// does where it is not told.
+    pub auto_compaction_retention: Option<i64>,
+}
+
+impl Default for Settings {
+    /// On a free port, in memory, with etcd's own least lease of 2 s.
+    fn default() -> Self {
+        Self {
+            ports: vec![0],
+            data_dir: None,
+            cluster_id: None,
+            min_lease_ttl: MIN_TTL,
+            auto_compaction_retention: None,
+        }
+    }
 }
 
 /// Why a server cannot start.
@@ -41,6 +65,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The settings name no port.
+    #[error("no port to listen at")]
+    NoPort,
     /// The data directory cannot be used.
     #[error("cannot use the data directory of the embedded etcd")]
     Data(#[from] DataError),
@@ -70,21 +97,42 @@ impl EmbeddedEtcd {
     ///
     /// As [`StartError`] has them.
     pub async fn start_with(settings: &Settings) -> Result<Self, StartError> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, settings.port));
-        let listening = |source| StartError::Listen { address, source };
-        let listener = TcpListener::bind(address).await.map_err(listening)?;
-        let address = listener.local_addr().map_err(listening)?;
+        let mut listeners = Vec::new();
+        for port in &settings.ports {
+            listeners.push(listen(*port).await?);
+        }
+        let (_, address) = *listeners.first().ok_or(StartError::NoPort)?;
+        let cluster_id = settings.cluster_id;
         let engine = match settings.data_dir.clone() {
-            None => Engine::in_memory(),
+            None => {
+                let mut machine = Machine::default();
+                machine.set_min_ttl(settings.min_lease_ttl);
+                Engine::in_memory(Identity::new(cluster_id), machine)
+            }
             Some(path) => {
                 // Files block.
-                let opened = tokio::task::spawn_blocking(move || Journal::open(&path)).await;
-                let (journal, identity, machine) = opened.expect("opening a journal does not panic")?;
+                let opened = tokio::task::spawn_blocking(move || Journal::open(&path, cluster_id)).await;
+                let (journal, identity, mut machine) = opened.expect("opening a journal does not panic")?;
+                machine.set_min_ttl(settings.min_lease_ttl);
                 Engine::kept(journal, identity, machine)
             }
         };
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, address, Arc::clone(&engine), stop.clone()));
+        let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
+        let serving = serve(listeners, address, Arc::clone(&engine), stop.clone());
+        let (compacting, retention) = (Arc::clone(&engine), settings.auto_compaction_retention);
+        let serving = tokio::spawn(async move {
+            let compact = async {
+                match retention {
+                    Some(retention) => compacting.compact_all_but(retention).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = serving => {}
+                () = compact => {}
+            }
+        });
         Ok(Self { address, engine, stop, serving })
     }
 
@@ -124,11 +172,21 @@ impl Drop for EmbeddedEtcd {
     }
 }
 
+async fn listen(port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let failed = |source| StartError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
 /// Serves until it is stopped.
-async fn serve(listener: TcpListener, address: SocketAddr, engine: Arc<Engine>, stop: CancellationToken) {
+async fn serve(listeners: Vec<TcpListener>, address: SocketAddr, engine: Arc<Engine>, stop: CancellationToken) {
     let share = || Arc::clone(&engine);
     // The largest message is checked by the service, which answers as etcd does.
     let kv = PbKvServer::new(KvService(share())).max_decoding_message_size(usize::MAX);
+    let incoming = |listener| TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = select_all(listeners.into_iter().map(incoming));
     let serving = Server::builder()
         .max_concurrent_streams(u32::MAX)
         .add_service(kv)
@@ -136,7 +194,7 @@ async fn serve(listener: TcpListener, address: SocketAddr, engine: Arc<Engine>, 
         .add_service(PbLeaseServer::new(LeaseService { engine: share(), stop: stop.clone() }))
         .add_service(PbMaintenanceServer::new(MaintenanceService(share())))
         .add_service(PbClusterServer::new(ClusterService { engine: share(), address }))
-        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), stop.cancelled());
+        .serve_with_incoming_shutdown(incoming, stop.cancelled());
     tokio::select! {
         served = serving => {
             if let Err(error) = served {

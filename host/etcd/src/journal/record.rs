@@ -124,7 +124,7 @@ impl Record {
         now: Instant,
     ) -> Result<(), Damage> {
         if let Some(Cluster { cluster_id, member_id }) = self.cluster {
-            *identity = Some(Identity { cluster_id, member_id, ..Identity::new() });
+            *identity = Some(Identity { cluster_id, member_id, ..Identity::new(None) });
         }
         if let Some(term) = self.term {
             identity.as_mut().ok_or(Damage::Identity)?.raft_term = term;

@@ -20,7 +20,7 @@ impl Kept {
     }
 
     fn try_open(directory: &TempDir) -> Result<Self, DataError> {
-        let (journal, identity, machine) = Journal::open(&directory.path().join("data"))?;
+        let (journal, identity, machine) = Journal::open(&directory.path().join("data"), None)?;
         Ok(Self { journal, identity, machine })
     }
 
