@@ -4,6 +4,7 @@ mod back;
 mod caller;
 mod calls;
 mod cut;
+mod embedded;
 mod event;
 mod first_table;
 mod links;
@@ -31,4 +32,5 @@ pub const ALL: &[Subject] = &[
     start::SUBJECT,
     start::NOTICES,
     search::SUBJECT,
+    embedded::SUBJECT,
 ];
