@@ -5,6 +5,7 @@
 
 mod cluster;
 mod errors;
+mod etcdctl;
 mod histories;
 mod kv;
 mod lease;

@@ -26,7 +26,7 @@ pub struct Pair {
     /// To the real one, and to ours.
     pub channels: [Channel; 2],
     real: RealEtcd,
-    _ours: EmbeddedEtcd,
+    ours: EmbeddedEtcd,
 }
 
 /// A message whose header names who answers, which differs.
@@ -95,7 +95,12 @@ impl Pair {
             let endpoint = Endpoint::from_shared(format!("http://{endpoint}")).expect("an address is an URI");
             endpoint.connect_lazy()
         };
-        Self { channels: [channel(real.endpoint()), channel(ours.endpoint())], real, _ours: ours }
+        Self { channels: [channel(real.endpoint()), channel(ours.endpoint())], real, ours }
+    }
+
+    /// Where both are reached: the real one, and ours.
+    pub fn endpoints(&self) -> [String; 2] {
+        [self.real.endpoint(), self.ours.endpoint()]
     }
 
     /// Sends one request to both; the answer is the same.
