@@ -15,6 +15,16 @@
 //! # }
 //! ```
 //!
+//! # What differs from etcd 3.4
+//!
+//! * Users and their tokens, TLS, snapshots, hashes, downgrades, alarms (there is no quota) and changes of the members are not
+//!   here: what asks for them is answered `Unimplemented`.
+//! * A watch that begins at the compacted revision is told of that revision's deletions, too, as by later releases of etcd.
+//! * A transaction that deletes all keys from one on and puts one of these with its former value or lease is refused as one
+//!   that writes a key twice; etcd's process ends of it.
+//! * Where the data directory cannot be written any more, writes are refused with `Unavailable` until the next start.
+//! * Leases end at their very second; etcd looks twice a second.
+//!
 //! # Layout
 //!
 //! * [`server`](EmbeddedEtcd): the listener, the start and the stop. `service`: etcd's services, and what they refuse.

@@ -109,10 +109,11 @@ async fn a_lease_ends_at_its_time_and_not_before() {
     pair.grant(1, 2).await.expect("a new id");
     pair.put(leased("a", 1)).await.expect("a put");
     let ours = &pair.channels[1];
-    // The put is seen at once, the deletion when the lease ends: ours within a tenth of a second, etcd's a little later.
+    // The put is seen at once, the deletion when the lease ends. That ours ends at its very second is shown where the clock can
+    // be held (`engine`); here a busy machine may be late, and the real one looks only twice a second.
     let at = stream.events_of_ours(2).await;
     let late = at.duration_since(granted);
-    assert!((Duration::from_secs(2)..Duration::from_millis(2200)).contains(&late), "{late:?}");
+    assert!((Duration::from_secs(2)..Duration::from_secs(4)).contains(&late), "{late:?}");
     let answer: etcd_client::proto::PbRangeResponse =
         unary(ours, "/etcdserverpb.KV/Range", get("a")).await.expect("a read");
     assert_eq!(answer.count, 0);
