@@ -179,7 +179,11 @@ impl Config {
                 problem: Problem::Value(text),
             }));
         }
-        if mistakes.is_empty() { Ok(config) } else { Err(Mistakes(mistakes)) }
+        if !mistakes.is_empty() {
+            return Err(Mistakes(mistakes));
+        }
+        config.etcd.reach_embedded();
+        Ok(config)
     }
 
     /// The cluster's name: `cluster.name`, or else `etcd.root_path`.

@@ -70,7 +70,8 @@ pub async fn stop(host: Host) -> Stopped {
 
 async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     // Ids are guarded to the end.
-    let Host { parts, members, drain, mut listener, admin, ids: _ids, control: _control, reload: _reload } = host;
+    let Host { parts, members, drain, mut listener, admin, ids: _ids, control: _control, reload: _reload, embedded } =
+        host;
     let all: Vec<Arc<Member>> = members.iter().map(|running| running.member.clone()).collect();
     let reserve = RESERVE.min(config.limit / 4);
     let mut ended = Box::pin(async {
@@ -105,6 +106,10 @@ async fn in_order(host: Host, config: &ShutdownConfig) -> Stopped {
     drop(listener);
     parts.connections.stop().await;
     parts.discovery.stop().await;
+    // Nobody asks it any more: all sessions have been given up.
+    if let Some(embedded) = embedded {
+        embedded.stop().await;
+    }
     admin.stop.cancel();
     let socket = async { if let Some(socket) = admin.socket { socket.await } else { Ok(()) } };
     let (tcp, socket) = tokio::join!(admin.task, socket);

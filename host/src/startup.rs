@@ -5,6 +5,7 @@
 
 mod changed;
 mod control;
+mod embedded;
 mod failed;
 mod gather;
 pub mod host;

@@ -8,6 +8,7 @@ mod config;
 mod connections;
 mod context;
 mod discovery;
+mod embedded;
 mod etcd;
 mod fence;
 mod gate;

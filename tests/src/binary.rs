@@ -32,6 +32,17 @@ pub fn binary() -> &'static Path {
     })
 }
 
+/// The embedded etcd as a program.
+///
+/// # Panics
+///
+/// Where it is not there.
+pub fn embedded_etcd() -> PathBuf {
+    let path = profile_dir().join("embedded-etcd");
+    assert!(path.is_file(), "no {}; {ADVICE}", path.display());
+    path
+}
+
 /// The folder of the plugins that were built with the tests: the one explicit `plugins.dirs` of every host here.
 ///
 /// Cargo builds the plugins, which are dependencies of this crate, into `deps`, and `cargo build` links them one folder

@@ -105,6 +105,7 @@ impl Etcd {
             flags: &self.settings.flags(self.certificates.as_ref()),
             scheme: if self.settings.tls.is_some() { "https" } else { "http" },
             hidden: self.hidden.load(Ordering::Relaxed),
+            program: &self.settings.program(),
         });
     }
 

@@ -186,6 +186,11 @@ impl Host {
         self.run().process.log()
     }
 
+    /// The end of what its present process has written, as it is.
+    pub fn tail(&self) -> String {
+        self.run().process.tail()
+    }
+
     /// Waits until its present process has written a line for which `matches` holds, and gives that line.
     #[track_caller]
     pub fn logged(&self, matches: impl Fn(&LogLine) -> bool) -> impl Future<Output = LogLine> {

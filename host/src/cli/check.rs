@@ -40,7 +40,8 @@ impl CheckArguments {
 
     /// What the members of etcd answer, if they are to be asked.
     pub async fn look(&self, config: &Config) -> Vec<Look> {
-        if self.connect { look(&config.etcd).await } else { Vec::new() }
+        // An embedded etcd is there when its host is.
+        if self.connect && !config.etcd.embedded { look(&config.etcd).await } else { Vec::new() }
     }
 }
 

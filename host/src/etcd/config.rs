@@ -15,6 +15,13 @@ pub struct EtcdConfig {
     /// The members, `host:port` each, or `https://host:port` for TLS. One is used at a time, the next when it fails.
     /// Default `["127.0.0.1:2379"]`, etcd's own port on this machine.
     pub endpoints: Vec<String>,
+    /// Does an etcd run within this host? Then `endpoints` has its default. Default no. For one machine only.
+    pub embedded: bool,
+    /// The port of the embedded etcd on 127.0.0.1, so that other processes of this machine can use it too; 0 takes a free
+    /// one. Default 2379, etcd's own.
+    pub embedded_port: u16,
+    /// The directory in which the embedded etcd keeps what it has acknowledged. Default "": it keeps nothing.
+    pub data_dir: PathBuf,
     /// The first part of every key, and the cluster's name where it has no other. Default `componenthost`; `by-dev` joins a
     /// Milvus development cluster.
     pub root_path: String,
@@ -56,6 +63,9 @@ impl Default for EtcdConfig {
     fn default() -> Self {
         Self {
             endpoints: vec!["127.0.0.1:2379".to_owned()],
+            embedded: false,
+            embedded_port: 2379,
+            data_dir: PathBuf::new(),
             root_path: "componenthost".to_owned(),
             meta_sub_path: "meta".to_owned(),
             connect_timeout: Duration::from_secs(3),
@@ -96,6 +106,7 @@ impl EtcdConfig {
                 mistakes.push((key, "must be more than zero".to_owned()));
             }
         }
+        mistakes.extend(self.mistakes_of_embedded());
         mistakes.extend(self.mistakes_in_user());
         mistakes.extend(self.mistakes_in_tls());
         mistakes
@@ -139,6 +150,34 @@ impl EtcdConfig {
             return Some("is no \"host:port\"");
         }
         authority.as_str().contains('@').then_some("names a user: that is etcd.user")
+    }
+
+    fn mistakes_of_embedded(&self) -> Vec<(&'static str, String)> {
+        let mut mistakes = Vec::new();
+        let set =
+            |key: &str| format!("is set, and etcd.embedded too: leave {key} out, or run an etcd and leave that out");
+        if self.embedded && self.endpoints != Self::default().endpoints {
+            mistakes.push(("endpoints", set("it")));
+        }
+        if self.embedded && !self.user.is_empty() {
+            mistakes.push(("user", set("the user")));
+        }
+        if self.embedded && self.tls.is_set() {
+            mistakes.push(("tls", set("[etcd.tls]")));
+        }
+        if !self.embedded && !self.data_dir.as_os_str().is_empty() {
+            let text = "is set, and etcd.embedded is not: nothing would be kept there".to_owned();
+            mistakes.push(("data_dir", text));
+        }
+        mistakes
+    }
+
+    /// Where the embedded etcd is reached, for other processes of this machine too; where its port is free, its host alone
+    /// knows.
+    pub(crate) fn reach_embedded(&mut self) {
+        if self.embedded {
+            self.endpoints = vec![format!("127.0.0.1:{}", self.embedded_port)];
+        }
     }
 
     fn mistakes_in_user(&self) -> Vec<(&'static str, String)> {

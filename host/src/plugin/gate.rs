@@ -16,6 +16,7 @@ pub mod elf;
 mod error;
 pub mod first_look;
 pub mod handshake;
+pub mod keys;
 pub mod place;
 
 use std::fs::File;

@@ -23,6 +23,7 @@ use super::copy::{CopyError, PrivateCopy, private_copy};
 use super::gate::agreement::{Agreed, Interface, agree};
 use super::gate::first_look::{first_look, own_program};
 use super::gate::handshake::{HandshakeError, Loaded};
+use super::gate::keys;
 use super::gate::{self, Admitted, Allowed, Digest, GateError, PluginsConfig};
 
 /// Why a plugin was not opened. Print the chain.
@@ -42,6 +43,13 @@ pub enum OpenError {
         /// What does not fit.
         source: HandshakeError,
     },
+    /// A library more would end the process.
+    #[error(
+        "the process has no room for another library: of 1,024 keys of thread-local data, of which each library keeps one, \
+         fewer than {} are left; restart the host, libraries are never unmapped",
+        keys::NEEDED
+    )]
+    NoKeys,
     /// The dynamic loader gave code that is open already.
     #[error("the dynamic loader took {} for a library that is open already: its code would be the old one", path.display())]
     OldCode {
@@ -125,6 +133,9 @@ impl Library {
         let (name, rules) = (PathBuf::from(name), config.clone());
         let (wanted, copies) = (allowed.clone(), copies.to_owned());
         let (found, admitted, copy) = blocking(move || {
+            if !keys::are_left(keys::NEEDED) {
+                return Err(OpenError::NoKeys);
+            }
             let found = gate::find(&name, &rules.search_dirs())?;
             let admitted = gate::inspect(&found, &rules, &wanted)?;
             let copy = private_copy(&admitted, &copies, generation)?;

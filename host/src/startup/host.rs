@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use componenthost_etcd::EmbeddedEtcd;
 use plugin_api::export::Plugin;
 use plugin_api::identity::{Role, ServerId};
 use tokio::net::TcpListener;
@@ -14,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::changed;
 use super::control::HostControl;
+use super::embedded;
 use super::ids;
 use super::news;
 use super::prepare::{self, Refused};
@@ -61,6 +63,9 @@ pub enum StartupError {
     /// The files for TLS between hosts.
     #[error("no TLS between hosts ([tls])")]
     Tls(#[source] tls::FileError),
+    /// The embedded etcd.
+    #[error("the embedded etcd (etcd.embedded) cannot start")]
+    EmbeddedEtcd(#[from] componenthost_etcd::StartError),
     /// Stopped before it was up.
     #[error("stopped while it was starting")]
     Stopped,
@@ -88,6 +93,8 @@ pub struct Host {
     pub(crate) control: Arc<dyn Control>,
     /// Looks at the files of certificates, where there are any.
     pub(crate) reload: Option<AbortOnDropHandle<()>>,
+    /// The etcd within this host, where there is one: it outlives all sessions.
+    pub(crate) embedded: Option<EmbeddedEtcd>,
 }
 
 /// A component and the task that owns it.
@@ -121,7 +128,7 @@ impl Host {
     ///
     /// Nothing is registered yet; what was begun is dropped.
     pub async fn start(
-        config: Config,
+        mut config: Config,
         linked: &[Plugin],
         log_level: u8,
         workers: &Handle,
@@ -142,6 +149,7 @@ impl Host {
         let (mut admin, admin_address) = Admin::start(config.admin.listen, view.clone()).await?;
         tracing::info!(listen = %bound, advertise = %address.advertised, admin = %admin_address, "listening");
 
+        let embedded = embedded::start(&mut config.etcd).await?;
         let (etcd, server_id) = or_stopped(stop, join(&config, &view)).await??;
         let roles: Vec<Role> = config.roles().into_iter().collect();
         let cluster = config.cluster_name().to_owned();
@@ -201,7 +209,7 @@ impl Host {
         let members = opened.into_iter().map(|member| Running::start(member, parts.clone())).collect();
         let ids = AbortOnDropHandle::new(tokio::spawn(ids::guard(parts.clone())));
         let reload = reload.map(|reload| AbortOnDropHandle::new(tokio::spawn(reload.run())));
-        Ok(Self { parts, members, drain, listener, admin, ids, control, reload })
+        Ok(Self { parts, members, drain, listener, admin, ids, control, reload, embedded })
     }
 
     /// Swaps components whose files have changed: at each of `hangups` and, with `watch`, as soon as one was rebuilt; until

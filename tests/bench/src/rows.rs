@@ -4,6 +4,7 @@ mod back;
 mod caller;
 mod calls;
 mod cut;
+mod embedded;
 mod event;
 mod first_table;
 mod links;
@@ -34,4 +35,5 @@ pub const ALL: &[Subject] = &[
     start::NOTICES,
     search::SUBJECT,
     swap::SUBJECT,
+    embedded::SUBJECT,
 ];

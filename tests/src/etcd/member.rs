@@ -45,6 +45,8 @@ pub(super) struct Launch<'a> {
     pub scheme: &'a str,
     /// Hosts are not served.
     pub hidden: bool,
+    /// Debian's etcd, or ours.
+    pub program: &'a Path,
 }
 
 impl Member {
@@ -85,8 +87,8 @@ impl Member {
         let peer_url = format!("http://{}", self.peers.address());
         // The shell becomes the server: its pid is in the file before anything else happens.
         let server = Command::new("sh")
-            .args(["-c", "echo $$ > \"$0/pid\"; exec etcd \"$@\""])
-            .arg(&self.directory)
+            .args(["-c", "echo $$ > \"$0/pid\"; exec \"$@\""])
+            .args([&self.directory, launch.program])
             .args(["--name", &self.name, "--logger", "zap", "--log-level", "warn"])
             .arg("--data-dir")
             .arg(self.directory.join("data"))

@@ -1,7 +1,9 @@
 //! How an etcd of the tests is started.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::binary::embedded_etcd;
 use crate::etcd::certificates::Certificates;
 
 /// How its members are started, and how many.
@@ -21,7 +23,12 @@ pub struct Settings {
     pub root_password: Option<String>,
     /// What a login is answered with.
     pub token: Token,
+    /// The embedded etcd takes the part of Debian's, in a process of its own.
+    pub embedded: bool,
 }
+
+/// `embedded` has the embedded etcd run where it can: one member, without TLS and users.
+const CHOICE: &str = "TESTS_ETCD";
 
 /// How hosts are served over TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +57,7 @@ impl Default for Settings {
             tls: None,
             root_password: None,
             token: Token::Simple(300),
+            embedded: std::env::var(CHOICE).is_ok_and(|choice| choice == "embedded"),
         }
     }
 }
@@ -59,7 +67,7 @@ impl Settings {
     /// may still live for 1 s.
     pub fn three_members() -> Self {
         let (heartbeat, election) = (Duration::from_millis(50), Duration::from_millis(500));
-        Self { heartbeat, election, members: 3, proxied: true, ..Self::default() }
+        Self { heartbeat, election, members: 3, proxied: true, embedded: false, ..Self::default() }
     }
 
     /// The same behind proxies.
@@ -71,19 +79,24 @@ impl Settings {
     /// The same over TLS.
     #[must_use]
     pub fn tls(self, client_auth: bool) -> Self {
-        Self { tls: Some(Tls { client_auth }), ..self }
+        Self { tls: Some(Tls { client_auth }), embedded: false, ..self }
     }
 
     /// The same with users; `root` has this password.
     #[must_use]
     pub fn users(self, root_password: &str) -> Self {
-        Self { root_password: Some(root_password.to_owned()), ..self }
+        Self { root_password: Some(root_password.to_owned()), embedded: false, ..self }
     }
 
     /// The same with these tokens.
     #[must_use]
     pub fn token(self, token: Token) -> Self {
         Self { token, ..self }
+    }
+
+    /// The program that is etcd.
+    pub(super) fn program(&self) -> PathBuf {
+        if self.embedded { embedded_etcd() } else { PathBuf::from("etcd") }
     }
 
     /// etcd's flags for all of it.

@@ -35,6 +35,19 @@ fn every_mistake_is_told() {
 }
 
 #[test]
+fn an_embedded_etcd_has_neither_members_nor_users_nor_tls() {
+    let embedded = EtcdConfig { embedded: true, ..EtcdConfig::default() };
+    assert_eq!(keys(&EtcdConfig { data_dir: PathBuf::from("data"), ..embedded.clone() }), <[&str; 0]>::default());
+    assert_eq!(keys(&EtcdConfig { endpoints: vec!["etcd:2379".to_owned()], ..embedded.clone() }), ["endpoints"]);
+    let password = Password::from("secret");
+    assert_eq!(keys(&EtcdConfig { user: "me".to_owned(), password, ..embedded.clone() }), ["user"]);
+    let tls = TlsConfig { server_name: "etcd".to_owned(), ..TlsConfig::default() };
+    assert_eq!(keys(&EtcdConfig { tls, ..embedded }), ["tls"]);
+    let kept = EtcdConfig { data_dir: PathBuf::from("data"), ..EtcdConfig::default() };
+    assert_eq!(keys(&kept), ["data_dir"]);
+}
+
+#[test]
 fn a_password_in_an_endpoint_is_not_shown() {
     for endpoint in ["https://me:secret@etcd:2379", "me:secret@etcd:2379", "ftp://me:sec@ret@etcd:2379", "me:secret@"] {
         let config = EtcdConfig { endpoints: vec![endpoint.to_owned()], ..EtcdConfig::default() };

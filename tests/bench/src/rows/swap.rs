@@ -108,7 +108,8 @@ async fn during<T>(host: &Host, work: impl Future<Output = T>) -> (Slowest, Dura
 async fn one_after_another(effort: Effort) -> Vec<Row> {
     let cluster = Cluster::start().await;
     let host = probe(&cluster).await;
-    let (rounds, swaps) = (effort.pick(2, 10), effort.pick(25, 100));
+    // A process can open little more than a thousand libraries.
+    let (rounds, swaps) = (effort.pick(2, 10), effort.pick(25, 90));
     let (mut bytes, mut failed, mut calls) = (Vec::new(), Vec::new(), 0);
     for round in 0..=rounds {
         host.only_one_generation_lives("alpha").await;

@@ -1,0 +1,242 @@
+//! Store and leases as all services share them, and what of them clients may see.
+//!
+//! A request that writes is decided under the lock, in memory, and answered once all that was decided up to it is durable:
+//! reads and watches see nothing that a crash could take back, and many requests become durable together (`keeper`). Without
+//! a data directory everything is durable at once.
+
+mod keeper;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use etcd_client::proto::{PbCompactionRequest, PbResponseHeader};
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+
+use self::keeper::{Keeper, Pending};
+use crate::identity::Identity;
+use crate::journal::Journal;
+use crate::machine::{Effect, Machine};
+use crate::refusal::Refusal;
+
+/// How often old revisions are thrown away: etcd's own interval.
+const COMPACT_EVERY: Duration = Duration::from_secs(300);
+
+/// What is durable, and so may be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visible {
+    /// The present revision of reads and watches.
+    pub revision: i64,
+    /// Earlier revisions are gone.
+    pub compacted: i64,
+}
+
+/// Shared by all services of a server.
+pub struct Engine {
+    identity: Identity,
+    state: RwLock<State>,
+    /// The revision that is visible: watches wait for it.
+    revision: watch::Sender<i64>,
+    /// A lease was granted that may end before all others.
+    granted: Notify,
+    /// The thread that writes, where there is a data directory.
+    keeper: Mutex<Option<Keeper>>,
+}
+
+/// What is under the lock.
+pub struct State {
+    /// Decides requests; may be ahead of what is visible.
+    pub machine: Machine,
+    /// What is durable.
+    pub visible: Visible,
+    /// What is not.
+    pending: Pending,
+    /// Nothing is decided any more.
+    ended: Option<Refusal>,
+}
+
+impl Engine {
+    /// With nothing kept.
+    pub fn in_memory(identity: Identity, machine: Machine) -> Arc<Self> {
+        Arc::new(Self::new(identity, machine, Pending::none()))
+    }
+
+    /// With what a data directory has kept, and kept there.
+    pub fn kept(journal: Journal, identity: Identity, machine: Machine) -> Arc<Self> {
+        let engine = Arc::new(Self::new(identity, machine, Pending::new(journal.size())));
+        let keeper = Keeper::spawn(journal, Arc::clone(&engine));
+        *engine.keeper.lock().unwrap_or_else(PoisonError::into_inner) = Some(keeper);
+        engine
+    }
+
+    fn new(identity: Identity, machine: Machine, pending: Pending) -> Self {
+        let visible = Visible { revision: machine.store().revision(), compacted: machine.store().compacted() };
+        let revision = watch::Sender::new(visible.revision);
+        let state = State { machine, visible, pending, ended: None };
+        Self { identity, state: RwLock::new(state), revision, granted: Notify::new(), keeper: Mutex::new(None) }
+    }
+
+    /// Who answers.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Fills in who answers, and the present revision where none is named.
+    pub fn fill(&self, header: Option<PbResponseHeader>) -> Option<PbResponseHeader> {
+        let named = header.map_or(0, |header| header.revision);
+        Some(self.identity.header(if named == 0 { self.visible().revision } else { named }))
+    }
+
+    /// What may be seen now.
+    pub fn visible(&self) -> Visible {
+        self.read().visible
+    }
+
+    /// Follows the visible revision.
+    pub fn revisions(&self) -> watch::Receiver<i64> {
+        self.revision.subscribe()
+    }
+
+    /// How many bytes the data directory has; none without one.
+    pub fn kept_bytes(&self) -> u64 {
+        self.read().pending.size()
+    }
+
+    /// To read what is visible. Never kept across an `await`.
+    pub fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Decides a request that may write, and waits until what it has changed, and what it has seen, is durable.
+    ///
+    /// # Errors
+    ///
+    /// What the request says; or that nothing can be made durable any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// A request that is dropped was decided all the same.
+    pub async fn write<T>(
+        &self,
+        request: impl FnOnce(&mut Machine) -> Result<(T, Option<Effect>), Refusal>,
+    ) -> Result<T, Refusal> {
+        let (answer, durable) = self.decide(request)?;
+        if let Some(durable) = durable {
+            // The keeper answers all, or has ended with the whole process' data.
+            durable.await.unwrap_or(Err(Refusal::Stopped))?;
+        }
+        answer
+    }
+
+    /// Decides a request, whose answer may be given once what is returned beside it says so.
+    #[expect(clippy::type_complexity, reason = "a refusal, too, has seen what may not be durable yet")]
+    fn decide<T>(
+        &self,
+        request: impl FnOnce(&mut Machine) -> Result<(T, Option<Effect>), Refusal>,
+    ) -> Result<(Result<T, Refusal>, Option<oneshot::Receiver<Result<(), Refusal>>>), Refusal> {
+        let mut state = self.lock();
+        if let Some(refusal) = state.ended {
+            return Err(refusal);
+        }
+        let (answer, effect) = match request(&mut state.machine) {
+            Ok((answer, effect)) => (Ok(answer), effect),
+            Err(refusal) => (Err(refusal), None),
+        };
+        if !state.pending.keeps() {
+            if let Some(effect) = effect {
+                self.show(&mut state, effect.revision(), effect.compaction());
+            }
+            return Ok((answer, None));
+        }
+        if let Some(effect) = &effect {
+            state.pending.add(effect);
+        }
+        let durable = state.pending.wait();
+        drop(state);
+        if durable.is_some() {
+            self.wake_keeper();
+        }
+        Ok((answer, durable))
+    }
+
+    /// Renews a lease: that is not kept, and nobody waits.
+    pub fn renew(&self, lease: i64) -> Option<i64> {
+        self.lock().machine.renew(lease, Instant::now())
+    }
+
+    /// What is durable becomes visible. Under the lock, so that the order is that of the revisions.
+    fn show(&self, state: &mut State, revision: Option<i64>, compaction: Option<i64>) {
+        if let Some(revision) = revision {
+            state.visible.revision = revision;
+            self.revision.send_replace(revision);
+        }
+        if let Some(compaction) = compaction {
+            state.visible.compacted = compaction;
+            state.machine.compacted(compaction);
+        }
+    }
+
+    fn wake_keeper(&self) {
+        if let Some(keeper) = &*self.keeper.lock().unwrap_or_else(PoisonError::into_inner) {
+            keeper.wake();
+        }
+    }
+
+    /// Decides nothing any more, and waits until what was decided is durable. It blocks.
+    pub fn end(&self) {
+        self.lock().ended.get_or_insert(Refusal::Stopped);
+        let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(keeper) = keeper {
+            keeper.end();
+        }
+    }
+
+    /// Says that a lease may end before those that were known.
+    pub fn granted(&self) {
+        self.granted.notify_one();
+    }
+
+    /// Compacts from time to time, so that so many revisions can still be read; for as long as it is polled.
+    pub async fn compact_all_but(&self, retention: i64) {
+        loop {
+            tokio::time::sleep(COMPACT_EVERY).await;
+            let Visible { revision, compacted } = self.visible();
+            let request = PbCompactionRequest { revision: revision - retention, physical: false };
+            if request.revision > compacted.max(0) {
+                let compacted = self.write(|machine| machine.compact(&request).map(|effect| ((), Some(effect)))).await;
+                tracing::debug!(request.revision, done = compacted.is_ok(), "compacted");
+            }
+        }
+    }
+
+    /// Revokes leases at their ends, one revision each, for as long as it is polled.
+    pub async fn expire(&self) {
+        loop {
+            let (expired, next) = {
+                let state = self.read();
+                (state.machine.lessor().expired(Instant::now()), state.machine.lessor().next_deadline())
+            };
+            if let Some(id) = expired {
+                // It may have been revoked by a client meanwhile, which is as good.
+                let revoked = self.write(|machine| machine.revoke(id).map(|effect| ((), Some(effect)))).await;
+                tracing::debug!(lease = format!("{id:x}"), done = revoked.is_ok(), "a lease has ended");
+                continue;
+            }
+            let granted = self.granted.notified();
+            match next {
+                Some(next) => tokio::select! {
+                    () = tokio::time::sleep_until(next) => {}
+                    () = granted => {}
+                },
+                None => granted.await,
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! An etcd within the process, for one machine: etcd's v3 API on a loopback port.
+//!
+//! Clients speak to it as to any etcd, and cannot tell the difference; for more than one machine the answer is a real cluster.
+//! There are no users and no TLS, and it listens on loopback only.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let etcd = componenthost_etcd::EmbeddedEtcd::start().await?;
+//! let mut client = etcd_client::Client::connect([etcd.endpoint()], None).await?;
+//! let put = client.put("colour", "red", None).await?;
+//! assert_eq!(put.header().map(|header| header.revision()), Some(2));
+//! etcd.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What differs from etcd 3.4
+//!
+//! * Users and their tokens, TLS, snapshots, hashes, downgrades, alarms (there is no quota) and changes of the members are not
+//!   here: what asks for them is answered `Unimplemented`.
+//! * A watch that begins at the compacted revision is told of that revision's deletions, too, as by later releases of etcd.
+//! * A transaction that deletes all keys from one on and puts one of these with its former value or lease is refused as one
+//!   that writes a key twice; etcd's process ends of it.
+//! * Where the data directory cannot be written any more, writes are refused with `Unavailable` until the next start.
+//! * Leases end at their very second; etcd looks twice a second.
+//!
+//! # Layout
+//!
+//! * [`server`](EmbeddedEtcd): the listener, the start and the stop. `service`: etcd's services, and what they refuse.
+//! * `engine`: what all share, and which revision clients may see. `identity`: who answers.
+//! * `journal`: the data directory.
+//! * `machine`: what each request does to `store`, the keys' versions, and `lessor`, the leases; these three do no I/O.
+
+mod engine;
+mod identity;
+mod journal;
+mod lessor;
+mod machine;
+mod refusal;
+mod server;
+mod service;
+mod store;
+
+pub use self::journal::{Damage, DataError};
+pub use self::server::{EmbeddedEtcd, Settings, StartError};
