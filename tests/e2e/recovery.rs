@@ -178,14 +178,15 @@ fn short_stop(cluster: &Cluster) -> HostConfig {
 }
 
 #[tokio::test]
-async fn a_stop_ends_within_its_limit_where_a_component_keeps_the_thread() {
+async fn a_stop_goes_on_where_a_component_keeps_the_thread() {
     let cluster = Cluster::start().await;
     let mut blocking = coordinator();
     blocking["faults"] = serde_json::json!({ "stop": { "how": "block" } });
     let host = cluster.host(short_stop(&cluster).set("session.ttl", "60s").probe("alpha", blocking)).await;
     host.healthy().await;
-    host.terminate();
-    ends_at_its_limit(&host).await;
+    let begin = Instant::now();
+    assert!(host.stop().await.success(), "the method's own limit has ended it");
+    assert!(begin.elapsed() < Duration::from_secs(4), "ended after {:?}", begin.elapsed());
     assert!(cluster.sessions("alpha").await.is_empty(), "its session is given up all the same");
 }
 

@@ -50,6 +50,10 @@ impl Held<'_> {
         match exchanged {
             Ok(switched) => {
                 let former = self.take_place(new, generation);
+                if !switched.former_ended {
+                    // What goes on of it may not write beside the new one. Calls go there by now: none is refused for it.
+                    former.withdraw_permit();
+                }
                 // After the routes: whoever is woken by it looks at them.
                 self.member.lifecycle.serves(self.generation.number());
                 let held = hold.lift();
@@ -94,13 +98,12 @@ impl Held<'_> {
         stop: &CancellationToken,
     ) -> Result<Switched, SwapError> {
         let (seen, limit) = (self.followed.seen(), self.parts.config.swap.hold_limit);
-        let Life { failures, notices, metadata, .. } = &mut self.alive.life;
+        let Life { failures, notices, .. } = &mut self.alive.life;
         let exchange = Exchange {
             member: self.member,
             parts: self.parts,
             hold,
             former: &self.generation,
-            former_metadata: metadata.as_ref(),
             former_notices: notices,
             tenure: &mut self.alive.tenure,
             guard: self.followed.guard(),

@@ -12,7 +12,6 @@ use tokio_util::task::AbortOnDropHandle;
 use super::error::is_unimplemented;
 use super::undo::Progress;
 use super::{Reporter, SwapError};
-use crate::metadata::MetadataStore;
 use crate::plugin::Generation;
 use crate::serve::{Hold, Misfit, Serving};
 use crate::session::SessionGuard;
@@ -47,7 +46,6 @@ pub(super) struct Exchange<'a> {
     pub(super) parts: &'a Parts,
     pub(super) hold: &'a Hold,
     pub(super) former: &'a Generation,
-    pub(super) former_metadata: Option<&'a MetadataStore>,
     pub(super) former_notices: &'a mut Option<AbortOnDropHandle<()>>,
     pub(super) tenure: &'a mut Option<Tenure>,
     pub(super) guard: SessionGuard,
@@ -64,6 +62,8 @@ pub(super) struct Switched {
     pub(super) handed_over: bool,
     /// It could be activated again.
     pub(super) former_is_well: bool,
+    /// It does nothing by itself any more, as far as that can be known.
+    pub(super) former_ended: bool,
     /// What was odd, for people.
     pub(super) remark: String,
 }
@@ -139,10 +139,10 @@ impl Exchange<'_> {
     /// now: it is activated when its turn comes.
     async fn switch(mut self, handed_over: bool, serving: Serving) -> Result<Switched, SwapError> {
         self.reporter.begin(Phase::Switch);
-        let mut switched = Switched { handed_over, former_is_well: true, remark: String::new() };
+        let mut switched = Switched { handed_over, former_is_well: true, former_ended: true, remark: String::new() };
         match self.progress.active_under {
             Some(under) => {
-                switched.former_is_well = self.deactivate_former(&mut switched.remark).await;
+                switched.former_is_well = self.deactivate_former(&mut switched.remark, &mut switched.former_ended).await;
                 let resume = if handed_over { Resume::Restored } else { Resume::TakenOver };
                 self.activate_new(resume, under).await?;
             }
@@ -160,20 +160,14 @@ impl Exchange<'_> {
     }
 
     /// Did it end its work well?
-    async fn deactivate_former(&mut self, remark: &mut String) -> bool {
+    async fn deactivate_former(&mut self, remark: &mut String, ended: &mut bool) -> bool {
         let (role, limit) = (&self.member.role, self.member.config.deactivate_timeout);
         self.progress.former_deactivated = true;
         if let Some(tenure) = self.tenure {
             tenure.swap_out();
         }
         let done = deactivate(self.former, limit, Deactivation::SwappedOut).await;
-        let is_quiet = self.quiet_former().await;
-        if !(is_quiet && done.is_ok())
-            && let Some(metadata) = self.former_metadata
-        {
-            // What goes on of it may not write beside the new one.
-            metadata.permit().withdraw();
-        }
+        *ended = self.quiet_former().await && done.is_ok();
         if let Err(error) = &done {
             tracing::warn!(%role, %error, "the former generation did not end its work well");
             *remark = format!("the former one did not end its work well (deactivate: {error}), and is not kept; ");
