@@ -142,7 +142,8 @@ impl Exchange<'_> {
         let mut switched = Switched { handed_over, former_is_well: true, former_ended: true, remark: String::new() };
         match self.progress.active_under {
             Some(under) => {
-                switched.former_is_well = self.deactivate_former(&mut switched.remark, &mut switched.former_ended).await;
+                switched.former_is_well =
+                    self.deactivate_former(&mut switched.remark, &mut switched.former_ended).await;
                 let resume = if handed_over { Resume::Restored } else { Resume::TakenOver };
                 self.activate_new(resume, under).await?;
             }
