@@ -226,10 +226,8 @@ fn make_way(ending: &mut [Ending], parts: &Parts, config: &ShutdownConfig) -> im
         tracing::info!(%role, "another stands by: the session is given up before running calls have ended");
         // A task of its own: one that keeps its thread holds up neither the others nor the limit's clock.
         ways.push(AbortOnDropHandle::new(parts.workers.spawn(async move {
-            if activated {
-                if let Err(error) = deactivate(&generation, limit, Deactivation::Stop).await {
-                    tracing::warn!(%role, %error, "the component did not end well");
-                }
+            if activated && let Err(error) = deactivate(&generation, limit, Deactivation::Stop).await {
+                tracing::warn!(%role, %error, "the component did not end well");
             }
             if let Some(permit) = permit {
                 permit.withdraw();
