@@ -218,6 +218,7 @@ impl Engine {
 
     /// Revokes leases at their ends, one revision each, for as long as it is polled.
     pub async fn expire(&self) {
+        let mut refused = None;
         loop {
             let (expired, next) = {
                 let state = self.read();
@@ -227,6 +228,10 @@ impl Engine {
                 // It may have been revoked by a client meanwhile, which is as good.
                 let revoked = self.write(|machine| machine.revoke(id).map(|effect| ((), Some(effect)))).await;
                 tracing::debug!(lease = format!("{id:x}"), done = revoked.is_ok(), "a lease has ended");
+                if revoked.is_err() && refused.replace(id) == Some(id) {
+                    // Nothing is written any more: asking again would be an endless loop that waits for nothing.
+                    return std::future::pending().await;
+                }
                 continue;
             }
             let granted = self.granted.notified();

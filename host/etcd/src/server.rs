@@ -180,11 +180,15 @@ async fn listen(port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
     Ok((listener, bound))
 }
 
+/// The bytes of the largest message that is read at all.
+const LARGEST_MESSAGE: usize = 4 << 20;
+
 /// Serves until it is stopped.
 async fn serve(listeners: Vec<TcpListener>, address: SocketAddr, engine: Arc<Engine>, stop: CancellationToken) {
     let share = || Arc::clone(&engine);
-    // The largest message is checked by the service, which answers as etcd does.
-    let kv = PbKvServer::new(KvService(share())).max_decoding_message_size(usize::MAX);
+    // The largest request is checked by the service, which answers as etcd does. What is larger than any that it would look at
+    // is refused by its head: room is made for a message before it has come.
+    let kv = PbKvServer::new(KvService(share())).max_decoding_message_size(LARGEST_MESSAGE);
     let incoming = |listener| TcpIncoming::from(listener).with_nodelay(Some(true));
     let incoming = select_all(listeners.into_iter().map(incoming));
     let serving = Server::builder()

@@ -38,3 +38,14 @@ async fn leases_end_in_the_order_of_their_ends_each_at_its_time() {
     }
     expiring.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_revoked_any_more_keeps_nobody_from_going_on() {
+    let engine = Engine::in_memory(Identity::new(None), Machine::default());
+    let grant = engine.write(|machine| machine.grant(1, 5, Instant::now()).map(|(.., effect)| ((), Some(effect))));
+    grant.await.expect("a new id");
+    // As after a write that has failed.
+    engine.end();
+    let expiring = tokio::time::timeout(std::time::Duration::from_secs(60), engine.expire());
+    assert!(expiring.await.is_err(), "it waits, and lets others run");
+}
