@@ -98,3 +98,21 @@ impl Drop for SocketFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_others_can_write_is_refused_but_with_the_sticky_bit() {
+        let folder = tempfile::tempdir().expect("a temporary directory can be made");
+        for (mode, is_own) in [(0o700, true), (0o755, true), (0o1777, true), (0o777, false), (0o720, false)] {
+            std::fs::set_permissions(folder.path(), Permissions::from_mode(mode)).expect("it is ours");
+            let bound = Socket::bind(folder.path(), ServerId(7));
+            assert_eq!(bound.is_ok(), is_own, "{mode:o}");
+            if let Err(error) = bound {
+                assert!(plugin_api::error::chain(&error).contains("chmod go-w"), "{error:?}");
+            }
+        }
+    }
+}

@@ -128,8 +128,10 @@ impl Generation {
         };
         match AbortOnDropHandle::new(self.inner.runtime.spawn(task)).await {
             Ok(done) => done,
-            // The border catches the author's panics, and nobody else aborts it.
-            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+            // The border catches the author's panics: this is one of ours.
+            Err(failed) if failed.is_panic() => std::panic::resume_unwind(failed.into_panic()),
+            // The host's runtime ends, and whoever waits here with it.
+            Err(_) => std::future::pending().await,
         }
     }
 

@@ -45,7 +45,7 @@ pub enum OpenError {
     },
     /// A library more would end the process.
     #[error(
-        "the process has no room for another library: of 1,024 keys of thread-local data, of which each library keeps one, \
+        "the process has no room for another library: of its keys of thread-local data, of which each library keeps one, \
          fewer than {} are left; restart the host, libraries are never unmapped",
         keys::NEEDED
     )]

@@ -142,8 +142,7 @@ impl Exchange<'_> {
         let mut switched = Switched { handed_over, former_is_well: true, former_ended: true, remark: String::new() };
         match self.progress.active_under {
             Some(under) => {
-                switched.former_is_well =
-                    self.deactivate_former(&mut switched.remark, &mut switched.former_ended).await;
+                self.deactivate_former(&mut switched).await;
                 let resume = if handed_over { Resume::Restored } else { Resume::TakenOver };
                 self.activate_new(resume, under).await?;
             }
@@ -160,23 +159,24 @@ impl Exchange<'_> {
         Ok(switched)
     }
 
-    /// Did it end its work well?
-    async fn deactivate_former(&mut self, remark: &mut String, ended: &mut bool) -> bool {
+    /// Its work ends; how well, is noted.
+    async fn deactivate_former(&mut self, switched: &mut Switched) {
         let (role, limit) = (&self.member.role, self.member.config.deactivate_timeout);
         self.progress.former_deactivated = true;
         if let Some(tenure) = self.tenure {
             tenure.swap_out();
         }
         let done = deactivate(self.former, limit, Deactivation::SwappedOut).await;
-        *ended = self.quiet_former().await && done.is_ok();
+        switched.former_is_well = done.is_ok();
+        switched.former_ended = self.quiet_former().await && done.is_ok();
         if let Err(error) = &done {
             tracing::warn!(%role, %error, "the former generation did not end its work well");
-            *remark = format!("the former one did not end its work well (deactivate: {error}), and is not kept; ");
+            switched.remark =
+                format!("the former one did not end its work well (deactivate: {error}), and is not kept; ");
         }
-        done.is_ok()
     }
 
-    /// What the former one does by itself ends.
+    /// What the former one does by itself ends: true where it has.
     async fn quiet_former(&mut self) -> bool {
         let limit = self.member.config.deactivate_timeout;
         if let Some(notices) = self.former_notices.take() {

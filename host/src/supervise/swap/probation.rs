@@ -1,5 +1,6 @@
 //! Probation: the new generation serves, and the former one is kept, so that it can have its place again.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use plugin_api::border::v1::component::LifeError;
@@ -64,11 +65,11 @@ pub(in crate::supervise) async fn over(probation: &mut Option<Probation>) -> Ove
             generation.no_calls().await;
             generation.end_left_of_calls().await;
         }
-        std::future::pending().await
+        std::future::pending::<Infallible>().await
     };
     tokio::select! {
         () = time => Over::Time,
-        () = left_of_calls => unreachable!("it is pending"),
+        never = left_of_calls => match never {},
         failure = former.failures.next() => Over::FormerFailed(failure),
     }
 }
