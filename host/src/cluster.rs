@@ -3,6 +3,7 @@
 //! Leaf module: `session` writes these, `discovery` reads them and publishes tables, `connections` and `admin` follow the
 //! tables. Keys and values are Milvus' own, so that its tools and ours can read one another's sessions.
 
+mod confirmed;
 mod farewells;
 mod labels;
 mod touched;
@@ -45,6 +46,7 @@ pub struct Record {
     pub server_labels: Labels,
 }
 
+pub use self::confirmed::Confirmed;
 pub use self::farewells::Farewells;
 pub use self::labels::Labels;
 pub use self::touched::Touched;
@@ -116,8 +118,8 @@ pub struct PeerTable {
     pub role: Role,
     /// The etcd revision that the table reflects; 0 before the first list.
     pub revision: i64,
-    /// When etcd last proved that the table is fresh; `None` before the first list.
-    pub confirmed_at: Option<Instant>,
+    /// When etcd last proved that the table is fresh; of this table and its clones.
+    pub confirmed: Confirmed,
     /// A table that has not been confirmed for longer is stale.
     pub stale_after: Duration,
     /// Its sessions by server id.
@@ -134,7 +136,7 @@ impl PeerTable {
         Self {
             role,
             revision: 0,
-            confirmed_at: None,
+            confirmed: Confirmed::default(),
             stale_after: Duration::MAX,
             sessions: Sessions::new_sync(),
             touched: Touched::default(),
@@ -147,9 +149,14 @@ impl PeerTable {
         self.sessions.values().find(|session| !session.standby && session.record.exclusive)
     }
 
+    /// When etcd last proved that it is fresh; none before the first list.
+    pub fn confirmed_at(&self) -> Option<Instant> {
+        self.confirmed.moment()
+    }
+
     /// How old it is; none before the first list.
     pub fn age(&self) -> Option<Duration> {
-        self.confirmed_at.map(|confirmed| confirmed.elapsed())
+        self.confirmed_at().map(|confirmed| confirmed.elapsed())
     }
 
     /// Is it older than etcd's signs of life allow? Its sessions are then the last that was known of them.

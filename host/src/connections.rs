@@ -253,11 +253,11 @@ impl ConnectionManager {
                 WaitPolicy::No => true,
                 WaitPolicy::AtLeast { count, .. } => views.wait_for(|view| callable(view) >= count).await.is_ok(),
                 WaitPolicy::All { .. } => {
-                    let registered: Vec<ServerId> = match views.wait_for(|view| view.table.confirmed_at.is_some()).await
-                    {
-                        Ok(first) => first.peers.keys().copied().collect(),
-                        Err(_) => return false,
-                    };
+                    let registered: Vec<ServerId> =
+                        match views.wait_for(|view| view.table.confirmed_at().is_some()).await {
+                            Ok(first) => first.peers.keys().copied().collect(),
+                            Err(_) => return false,
+                        };
                     views.wait_for(|view| all_callable(view, &registered)).await.is_ok()
                 }
             }
@@ -327,8 +327,7 @@ impl ConnectionManager {
     }
 
     fn follow(&self, role: Role, table: watch::Receiver<Arc<PeerTable>>) -> FollowedRole {
-        let followed =
-            Arc::new(Followed::new(role.clone(), table.clone(), self.inner.news.clone(), self.measured().of(&role)));
+        let followed = Arc::new(Followed::new(role.clone(), self.inner.news.clone(), self.measured().of(&role)));
         // Not a child of the host's token: calls must see the stop of their dependency before the cut of their peer.
         let stop = CancellationToken::new();
         let (tables, replaced) = mpsc::unbounded_channel();

@@ -205,9 +205,9 @@ async fn a_watch_of_a_member_without_a_leader_ends_before_anybody_asks_for_its_p
 #[tokio::test]
 async fn a_quiet_table_stays_fresh() {
     let mut peers = Followed::nodes_in(shared().await).await;
-    let first = peers.until_ids(&[]).await.confirmed_at.expect("listed");
+    let first = peers.until_ids(&[]).await.confirmed_at().expect("listed");
     tests::eventually(LIMIT, || async {
-        let now = peers.table.borrow().confirmed_at.expect("listed");
+        let now = peers.table.borrow().confirmed_at().expect("listed");
         tests::holds(now > first + Duration::from_secs(1), now)
     })
     .await;

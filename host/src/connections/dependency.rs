@@ -45,8 +45,6 @@ pub(super) struct Followed {
 pub(super) struct RoleView {
     /// The table that it was made of.
     pub table: Arc<PeerTable>,
-    /// Where the tables come from: the present one may have been confirmed since, which wakes nobody.
-    pub source: watch::Receiver<Arc<PeerTable>>,
     /// All peers that are in the table.
     pub peers: PeerViews,
     /// Who of them is called next.
@@ -124,15 +122,10 @@ pub(super) struct Gone {
 
 impl Followed {
     /// A role of which nothing is known yet. What people are told of goes to `news`, too.
-    pub fn new(
-        role: Role,
-        source: watch::Receiver<Arc<PeerTable>>,
-        news: broadcast::Sender<Arc<PastEvent>>,
-        measured: Arc<OfRole>,
-    ) -> Self {
+    pub fn new(role: Role, news: broadcast::Sender<Arc<PastEvent>>, measured: Arc<OfRole>) -> Self {
         let table = Arc::new(PeerTable::unknown(role.clone()));
         let (peers, gone) = (PeerViews::new_sync(), PeersGone::new_sync());
-        let view = RoleView { table, source, peers, ranks: Ranks::default(), gone };
+        let view = RoleView { table, peers, ranks: Ranks::default(), gone };
         Self {
             role,
             measured,
@@ -197,12 +190,12 @@ impl Followed {
 impl RoleView {
     /// How old the table is now; none before the first list.
     pub fn age(&self) -> Option<Duration> {
-        self.source.borrow().age()
+        self.table.age()
     }
 
     /// Is the table older than it should be?
     pub fn is_stale(&self) -> bool {
-        self.source.borrow().is_stale()
+        self.table.is_stale()
     }
 
     /// The active holder of a coordinator role.

@@ -292,7 +292,7 @@ impl Driver {
             self.timers.extend(due.map(|due| (due, server_id)));
         }
         let (peers, ranks, gone) = (self.views.clone(), self.ranks.clone(), self.gone.clone());
-        let view = RoleView { table: Arc::clone(&self.current), source: self.table.clone(), peers, ranks, gone };
+        let view = RoleView { table: Arc::clone(&self.current), peers, ranks, gone };
         self.followed.publish(view, std::mem::take(&mut self.hands.changes));
         // Whoever is cut looks at the view next: by now it says that the peer has gone.
         for cut in self.hands.cuts.drain(..) {

@@ -121,7 +121,7 @@ impl About<'_> {
                 .with(key::SESSION, PeerSession::Gone.as_str())
                 .with(key::SINCE_MS, milliseconds(since));
         }
-        let message = if view.table.confirmed_at.is_none() {
+        let message = if view.table.confirmed_at().is_none() {
             format!("{} is not known yet: etcd has not answered so far", self.target)
         } else {
             format!("nobody is registered as {}", self.target)

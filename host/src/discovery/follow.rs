@@ -99,7 +99,7 @@ impl Follower {
 
     /// When the table is to be compared with a list: not before there is one, nor while nothing is heard of etcd.
     fn next_look(&self) -> Option<Instant> {
-        let follows = self.table.published().confirmed_at.is_some() && !self.trouble.is_there();
+        let follows = self.table.published().confirmed_at().is_some() && !self.trouble.is_there();
         (follows && self.listing.is_none()).then(|| self.reconcile.due())
     }
 
@@ -126,11 +126,6 @@ impl Follower {
             Update::Fresh | Update::Interrupted(_) => {
                 self.table.confirm(now);
                 self.record().connected = true;
-                // Stored, so that the age is right; nobody needs to wake for it.
-                self.outlets.tables.send_if_modified(|published| {
-                    published.clone_from(self.table.published());
-                    false
-                });
                 return;
             }
         };

@@ -17,7 +17,7 @@ use plugin_api::peers::Registration;
 
 use self::guard::Guard;
 use self::parse::parse;
-use crate::cluster::{Farewells, GREATEST_COUNTED, Keys, PeerSessionEntry, PeerTable, SessionKey};
+use crate::cluster::{Confirmed, Farewells, GREATEST_COUNTED, Keys, PeerSessionEntry, PeerTable, SessionKey};
 use crate::etcd::watch::{Change, Stored};
 
 /// A value that is no session, and why.
@@ -168,8 +168,8 @@ impl Table {
     }
 
     /// Nothing has changed up to now.
-    pub fn confirm(&mut self, now: Instant) {
-        Arc::make_mut(&mut self.published).confirmed_at = Some(now);
+    pub fn confirm(&self, now: Instant) {
+        self.published.confirmed.again(now);
     }
 
     /// When suspects are to be let go, by [`Table::expire`].
@@ -257,7 +257,7 @@ impl Table {
         let table = Arc::make_mut(&mut self.published);
         table.touched.begin();
         table.revision = revision;
-        table.confirmed_at = confirmed.or(table.confirmed_at);
+        table.confirmed = Confirmed::at(confirmed.or(table.confirmed_at()));
         for id in touched {
             self.touch(id);
         }

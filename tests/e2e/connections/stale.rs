@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_refusal_tells_the_age_of_the_table_as_it_is_then() {
-    let mut caller = Caller::with(quick());
+    let caller = Caller::with(quick());
     caller.nodes.heard(Duration::from_mins(1));
     let old = refusal(unary(caller.any_node(), "Metadata").await);
     let age = |refusal: &Refusal| refusal.details.get(key::TABLE_AGE_MS).and_then(|age| age.parse::<u64>().ok());

@@ -110,7 +110,7 @@ impl<S: Subject> Scene<S> {
 
     fn at_rest(&self, patience: Patience) -> Result<(), String> {
         self.check.at_rest(self.table.published(), &self.world.model)?;
-        let confirmed = self.table.published().confirmed_at.ok_or("at rest there is no list")?;
+        let confirmed = self.table.published().confirmed_at().ok_or("at rest there is no list")?;
         let age = (self.epoch + self.world.now).saturating_duration_since(confirmed);
         if age > patience.limit() {
             return Err(format!("at rest the table is {age:?} old"));
@@ -154,7 +154,7 @@ impl<S: Subject> Scene<S> {
 
     /// Is the table what etcd has?
     fn look(&mut self) {
-        let follows = self.table.published().confirmed_at.is_some() && !self.trouble && self.look.is_none();
+        let follows = self.table.published().confirmed_at().is_some() && !self.trouble && self.look.is_none();
         if S::RECONCILES && follows && self.reconcile.due() <= self.epoch + self.world.now {
             let limit = Duration::from_secs(3);
             let member = self.world.random.usize(0..MEMBERS);

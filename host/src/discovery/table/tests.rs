@@ -41,7 +41,7 @@ fn entry(table: &Table, id: i64) -> PeerSessionEntry {
 #[test]
 fn keys_come_and_go() {
     let (mut table, now) = (table(), Instant::now());
-    assert_eq!((table.published().revision, table.published().confirmed_at), (0, None));
+    assert_eq!((table.published().revision, table.published().confirmed_at()), (0, None));
     table.replace(
         &[session(&member(3), 3, "a:1", 7), session("by-dev/meta/session/querynodex-4", 4, "a:2", 8)],
         9,
@@ -50,7 +50,7 @@ fn keys_come_and_go() {
     assert_eq!((ids(&table), table.published().revision), (vec![3], 9));
     table.change(&[put(session(&member(5), 5, "a:3", 10)), delete(&member(3), 11)], now);
     assert_eq!((ids(&table), table.published().revision), (vec![5], 11));
-    assert_eq!(table.published().confirmed_at, Some(now));
+    assert_eq!(table.published().confirmed_at(), Some(now));
 }
 
 #[test]
@@ -176,9 +176,21 @@ fn both_keys_of_a_coordinator_are_one_peer() {
 fn a_confirmation_changes_the_age_only() {
     let (mut table, now) = (table(), Instant::now());
     table.replace(&[session(&member(3), 3, "a:1", 7)], 7, now);
-    let later = now + std::time::Duration::from_secs(5);
+    let (held, later) = (Arc::clone(table.published()), now + Duration::from_secs(5));
     table.confirm(later);
-    assert_eq!((table.published().revision, table.published().confirmed_at), (7, Some(later)));
+    assert_eq!((table.published().revision, table.published().confirmed_at()), (7, Some(later)));
+    assert_eq!(held.confirmed_at(), Some(later), "who holds the same table is told");
+}
+
+#[test]
+fn a_table_that_was_replaced_is_never_as_fresh_as_the_next() {
+    let (mut table, first) = (table(), Instant::now());
+    table.replace(&[session(&member(3), 3, "a:1", 7)], 7, first);
+    let (held, second, third) =
+        (Arc::clone(table.published()), first + Duration::from_secs(5), first + Duration::from_secs(9));
+    table.change(&[delete(&member(3), 8)], second);
+    table.confirm(third);
+    assert_eq!((held.confirmed_at(), table.published().confirmed_at()), (Some(first), Some(third)));
 }
 
 /// Several changes of one key in one answer: the last one holds, and one table comes of all.

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use componenthost::cluster::{PeerSessionEntry, PeerTable, Record};
+use componenthost::cluster::{Confirmed, PeerSessionEntry, PeerTable, Record};
 use plugin_api::identity::ServerId;
 use plugin_api::peers::Registration;
 use tokio::sync::watch;
 
 use super::role;
+
+/// When etcd should have been heard.
+const STALE_AFTER: Duration = Duration::from_secs(10);
 
 /// A role's table, as discovery would publish it.
 pub struct Table {
@@ -19,7 +22,8 @@ pub struct Table {
 impl Table {
     pub fn of(name: &str) -> Self {
         let mut next = PeerTable::unknown(role(name));
-        next.confirmed_at = Some(Instant::now());
+        next.confirmed = Confirmed::at(Some(Instant::now()));
+        next.stale_after = STALE_AFTER;
         next.revision = 1;
         let sender = watch::Sender::new(Arc::new(next.clone()));
         next.touched.begin();
@@ -67,19 +71,14 @@ impl Table {
         self.put(entry)
     }
 
-    /// etcd was last heard so long ago, and should have been heard within 10 s. That wakes nobody.
-    pub fn heard(&mut self, ago: Duration) {
-        self.next.stale_after = Duration::from_secs(10);
-        self.next.confirmed_at = Instant::now().checked_sub(ago);
-        self.sender.send_if_modified(|table| {
-            *table = Arc::new(self.next.clone());
-            false
-        });
+    /// etcd was last heard so long ago. That wakes nobody.
+    pub fn heard(&self, ago: Duration) {
+        self.sender.borrow().confirmed.again(Instant::now().checked_sub(ago).expect("the machine is up for longer"));
     }
 
     pub fn publish(&mut self) {
         self.next.revision += 1;
-        self.next.confirmed_at = Some(Instant::now());
+        self.next.confirmed = Confirmed::at(Some(Instant::now()));
         self.sender.send_replace(Arc::new(self.next.clone()));
         self.next.touched.begin();
     }
