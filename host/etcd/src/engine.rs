@@ -18,12 +18,15 @@ use tokio::time::Instant;
 
 use self::keeper::{Keeper, Pending};
 use crate::identity::Identity;
-use crate::journal::Journal;
+use crate::journal::{Image, Journal};
 use crate::machine::{Effect, Machine};
 use crate::refusal::Refusal;
 
 /// How often old revisions are thrown away: etcd's own interval.
 const COMPACT_EVERY: Duration = Duration::from_secs(300);
+
+/// As soon as the revisions that are kept take more than this, some are thrown away as well: half as much is left.
+const HISTORY_BYTES: u64 = 64 << 20;
 
 /// What is durable, and so may be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct Engine {
     revision: watch::Sender<i64>,
     /// A lease was granted that may end before all others.
     granted: Notify,
+    /// The revisions that are kept take much.
+    large: Notify,
     /// The thread that writes, where there is a data directory.
     keeper: Mutex<Option<Keeper>>,
 }
@@ -75,8 +80,9 @@ impl Engine {
     fn new(identity: Identity, machine: Machine, pending: Pending) -> Self {
         let visible = Visible { revision: machine.store().revision(), compacted: machine.store().compacted() };
         let revision = watch::Sender::new(visible.revision);
-        let state = State { machine, visible, pending, ended: None };
-        Self { identity, state: RwLock::new(state), revision, granted: Notify::new(), keeper: Mutex::new(None) }
+        let state = RwLock::new(State { machine, visible, pending, ended: None });
+        let (granted, large, keeper) = (Notify::new(), Notify::new(), Mutex::new(None));
+        Self { identity, state, revision, granted, large, keeper }
     }
 
     /// Who answers.
@@ -149,6 +155,12 @@ impl Engine {
             Ok((answer, effect)) => (Ok(answer), effect),
             Err(refusal) => (Err(refusal), None),
         };
+        if let Some(Effect::Grant { .. }) = effect {
+            self.granted.notify_one();
+        }
+        if state.machine.store().logged() > HISTORY_BYTES {
+            self.large.notify_one();
+        }
         if !state.pending.keeps() {
             if let Some(effect) = effect {
                 self.show(&mut state, effect.revision(), effect.compaction());
@@ -168,7 +180,9 @@ impl Engine {
 
     /// Renews a lease: that is not kept, and nobody waits.
     pub fn renew(&self, lease: i64) -> Option<i64> {
-        self.lock().machine.renew(lease, Instant::now())
+        // When it came counts, not when its turn was.
+        let now = Instant::now();
+        self.lock().machine.renew(lease, now)
     }
 
     /// What is durable becomes visible. Under the lock, so that the order is that of the revisions.
@@ -189,27 +203,36 @@ impl Engine {
         }
     }
 
-    /// Decides nothing any more, and waits until what was decided is durable. It blocks.
-    pub fn end(&self) {
+    /// Decides nothing any more, and waits until what was decided is durable; no longer than this. It blocks.
+    pub fn end(&self, limit: Duration) {
         self.lock().ended.get_or_insert(Refusal::Stopped);
         let keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(keeper) = keeper {
-            keeper.end();
+            keeper.end(limit);
         }
     }
 
-    /// Says that a lease may end before those that were known.
-    pub fn granted(&self) {
-        self.granted.notify_one();
+    /// Everything at this moment, to be written.
+    fn image(&self, state: &State) -> Image {
+        Image::of(&self.identity, &state.machine)
     }
 
-    /// Compacts from time to time, so that so many revisions can still be read; for as long as it is polled.
+    /// Compacts for as long as it is polled: every five minutes, so that so many revisions can still be read; and whenever they
+    /// take too much.
     pub async fn compact_all_but(&self, retention: i64) {
         loop {
-            tokio::time::sleep(COMPACT_EVERY).await;
-            let Visible { revision, compacted } = self.visible();
-            let request = PbCompactionRequest { revision: revision - retention, physical: false };
-            if request.revision > compacted.max(0) {
+            let oldest = tokio::select! {
+                () = tokio::time::sleep(COMPACT_EVERY) => self.visible().revision - retention,
+                () = self.large.notified() => {
+                    let (first, Visible { revision, .. }) = {
+                        let state = self.read();
+                        (state.machine.store().first_within(HISTORY_BYTES / 2), state.visible)
+                    };
+                    first.min(revision)
+                }
+            };
+            let request = PbCompactionRequest { revision: oldest, physical: false };
+            if request.revision > self.visible().compacted.max(0) {
                 let compacted = self.write(|machine| machine.compact(&request).map(|effect| ((), Some(effect)))).await;
                 tracing::debug!(request.revision, done = compacted.is_ok(), "compacted");
             }
@@ -218,23 +241,20 @@ impl Engine {
 
     /// Revokes leases at their ends, one revision each, for as long as it is polled.
     pub async fn expire(&self) {
-        let mut refused = None;
         loop {
+            let granted = self.granted.notified();
+            let now = Instant::now();
             let (expired, next) = {
                 let state = self.read();
-                (state.machine.lessor().expired(Instant::now()), state.machine.lessor().next_deadline())
+                (state.machine.lessor().expired(now), state.machine.lessor().next_deadline())
             };
-            if let Some(id) = expired {
-                // It may have been revoked by a client meanwhile, which is as good.
-                let revoked = self.write(|machine| machine.revoke(id).map(|effect| ((), Some(effect)))).await;
-                tracing::debug!(lease = format!("{id:x}"), done = revoked.is_ok(), "a lease has ended");
-                if revoked.is_err() && refused.replace(id) == Some(id) {
+            if !expired.is_empty() {
+                if self.revoke(&expired, now).await.is_err() {
                     // Nothing is written any more: asking again would be an endless loop that waits for nothing.
                     return std::future::pending().await;
                 }
                 continue;
             }
-            let granted = self.granted.notified();
             match next {
                 Some(next) => tokio::select! {
                     () = tokio::time::sleep_until(next) => {}
@@ -243,5 +263,21 @@ impl Engine {
                 None => granted.await,
             }
         }
+    }
+
+    /// All are decided before the first is waited for: they become durable together.
+    async fn revoke(&self, expired: &[i64], now: Instant) -> Result<(), Refusal> {
+        let mut waiting = Vec::new();
+        for id in expired {
+            // It may have been renewed or revoked meanwhile, which is as good.
+            let (revoked, durable) = self.decide(|machine| Ok(((), machine.expire(*id, now))))?;
+            revoked?;
+            waiting.extend(durable);
+        }
+        for durable in waiting {
+            durable.await.unwrap_or(Err(Refusal::Stopped))?;
+        }
+        tracing::debug!(leases = expired.len(), "leases have ended");
+        Ok(())
     }
 }

@@ -1,10 +1,15 @@
-//! The data directory: an append-only journal of what requests have changed.
+//! The data directory: what requests have changed, in the order in which they did.
 //!
-//! Everything is in memory; the journal is what a start reads to have it again, so that a log suffices and no database is
-//! needed: one write and one `fdatasync` make all requests durable that came meanwhile. Only the last write can be unfinished
-//! after a crash, and nobody was answered for it. All else that does not fit is damage, and is refused with file and offset.
-//! Written by the thread of `engine`, which also has it rewritten when most of it says what a compaction has thrown away.
+//! Everything is in memory; a start reads it again, so that a log suffices and no database is needed: one write and one
+//! `fdatasync` make all requests durable that came meanwhile. A base has all that there was at one moment, a journal what came
+//! since. Where the journals have become large beside their base, the next journal begins, and a thread writes a base before
+//! it while requests go on; what came before is removed once that base is durable. A failure to write it loses nothing.
+//!
+//! A journal always has room that is written already, as zeros: so a write changes nothing but bytes that are there, which
+//! spares a disk much, and a file that somebody has cut off is known by its end. Only the last write can be unfinished after a
+//! crash, and nobody was answered for it. All else that does not fit is damage, and is refused with file and offset.
 
+mod base;
 mod directory;
 mod error;
 mod frame;
@@ -14,102 +19,99 @@ mod record;
 mod tests;
 
 use std::fs::File;
-use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 
-use prost::Message;
-use tokio::time::Instant;
-
+pub use self::base::Image;
 pub use self::error::{Damage, DataError};
 
-use self::directory::Directory;
-use self::frame::{Frames, Scan};
-use self::record::Record;
+use self::directory::{Directory, FIRST, Found};
+use self::frame::{Chain, Frames, SECTOR, Scan};
+use self::record::{Record, decode};
 use crate::identity::Identity;
 use crate::machine::{Effect, Machine};
 
-/// The first bytes of a journal; another number would be another format.
-const MAGIC: &[u8; 8] = b"CHETCD\x00\x01";
+/// With what each file's first frame begins; another number would be another format.
+const MAGIC: &[u8; 8] = b"CHETCD\x00\x02";
 
-/// A smaller journal is not worth being rewritten.
-const REWRITE_ABOVE: u64 = 16 << 20;
+/// Smaller journals are not worth another base.
+const LARGE: u64 = 16 << 20;
 
-/// About how large one frame of a rewritten journal is.
-const FRAME_BYTES: usize = 1 << 20;
+/// By how much a journal's file grows.
+const ROOM: u64 = 256 << 10;
 
-/// An open journal, whose directory nobody else has.
-#[derive(Debug)]
+/// An open data directory, which nobody else has. Dropped, it writes no base any more.
 pub struct Journal {
-    directory: Directory,
+    directory: Arc<Directory>,
+    number: u64,
     path: PathBuf,
     file: File,
-    frames: Frames,
-    size: u64,
-    /// What it had when it was last rewritten.
-    rewritten: u64,
+    chain: Chain,
+    /// Where the next write begins.
+    offset: u64,
+    /// The file's length: what comes after `offset` is zeros.
+    length: u64,
+    /// The bytes of the base, and of journals between it and this one.
+    base: u64,
+    between: u64,
+    /// No base is written before the journals have so many bytes.
+    not_below: u64,
+    rewriting: Option<JoinHandle<Result<Option<u64>, DataError>>>,
+    stop: Arc<AtomicBool>,
 }
 
 /// Adds what a request has changed to the bytes of the next write.
 pub fn encode(effect: &Effect, bytes: &mut Vec<u8>) {
-    Record::of(effect).encode_length_delimited(bytes).expect("a vector grows");
+    Record::of(effect).encode_to(bytes);
+}
+
+fn damaged(path: &Path, offset: u64, damage: Damage) -> DataError {
+    DataError::Damaged { path: path.to_owned(), offset, damage }
 }
 
 impl Journal {
-    /// Opens a directory, or makes it, for a cluster of this id where one is given, and returns what it has kept. The leases live their whole time again.
+    /// Opens a directory, or makes it, for a cluster of this id where one is given, and returns what it has kept.
     ///
     /// # Errors
     ///
     /// As [`DataError`] has them: another process has it, or what is in it cannot be read or is damaged.
     pub fn open(path: &Path, cluster_id: Option<u64>) -> Result<(Self, Identity, Machine), DataError> {
-        let directory = Directory::lock(path)?;
-        let path = directory.journal();
+        let directory = Arc::new(Directory::lock(path)?);
         let mut machine = Machine::default();
-        let restored = match directory.read()? {
-            None => {
+        let (mut journal, identity) = match directory.find()? {
+            Found::Nothing => {
                 let identity = Identity::new(cluster_id);
-                let mut journal = Self::create(directory, path, &identity, &machine)?;
-                journal.rewritten = journal.size;
-                return Ok((journal, identity, machine));
+                (Self::begin(directory, &identity, &machine)?, identity)
             }
-            Some(bytes) => restore(&path, &bytes, &mut machine)?,
+            Found::Kept { base, journals } => {
+                let (journal, identity) = restore(directory, base, &journals, &mut machine)?;
+                (journal, Identity { raft_term: identity.raft_term + 1, ..identity })
+            }
         };
-        let Restored { identity, frames, size, unfinished } = restored;
-        if unfinished > 0 {
-            tracing::warn!(
-                path = %path.display(), offset = size, bytes = unfinished,
-                "a write that was not finished is dropped: it was answered to nobody"
-            );
-        }
-        let file = directory.reopen(size)?;
-        let mut journal = Self { directory, path, file, frames, size, rewritten: 0 };
-        let identity = Identity { raft_term: identity.raft_term + 1, ..identity };
-        journal.append_records(&[Record::start(identity.raft_term)])?;
+        let mut start = Vec::new();
+        Record::start(identity.raft_term).encode_to(&mut start);
+        journal.append(&start)?;
         Ok((journal, identity, machine))
     }
 
-    /// Writes a new one in the place of what is there; a crash leaves either.
-    fn create(directory: Directory, path: PathBuf, identity: &Identity, machine: &Machine) -> Result<Self, DataError> {
-        let file = directory.create()?;
-        let mut journal = Self { directory, path, file, frames: Frames::default(), size: 0, rewritten: 0 };
-        journal.fill(identity, machine)?;
-        Ok(journal)
+    /// The first files of a directory.
+    fn begin(directory: Arc<Directory>, identity: &Identity, machine: &Machine) -> Result<Self, DataError> {
+        directory.tidy(FIRST);
+        let chain = Chain::default();
+        let opened = open_journal(&directory, FIRST, chain)?;
+        let base = Image::of(identity, machine).write(&directory, FIRST, chain, &AtomicBool::new(false))?;
+        directory.begun(identity.cluster_id)?;
+        Ok(Self::on(directory, FIRST, opened, base.unwrap_or_default(), 0))
     }
 
-    fn fill(&mut self, identity: &Identity, machine: &Machine) -> Result<(), DataError> {
-        let mut bytes = MAGIC.to_vec();
-        let mut payload = Vec::new();
-        for record in Record::all(identity, machine) {
-            record.encode_length_delimited(&mut payload).expect("a vector grows");
-            if payload.len() > FRAME_BYTES {
-                self.frames.add(&payload, &mut bytes);
-                payload.clear();
-            }
-        }
-        if !payload.is_empty() {
-            self.frames.add(&payload, &mut bytes);
-        }
-        self.write(&bytes)?;
-        self.directory.publish()
+    fn on(directory: Arc<Directory>, number: u64, opened: Opened, base: u64, between: u64) -> Self {
+        let Opened { file, chain, offset, length } = opened;
+        let (path, stop) = (directory.journal(number), Arc::default());
+        let rewriting = None;
+        Self { directory, number, path, file, chain, offset, length, base, between, not_below: LARGE, rewriting, stop }
     }
 
     /// Makes what [`encode`] has collected durable.
@@ -118,82 +120,217 @@ impl Journal {
     ///
     /// The system's. What is durable is not known then, and nothing may be written any more.
     pub fn append(&mut self, records: &[u8]) -> Result<(), DataError> {
-        let mut bytes = Vec::with_capacity(records.len() + frame::HEAD);
-        self.frames.add(records, &mut bytes);
-        self.write(&bytes)
-    }
-
-    fn append_records(&mut self, records: &[Record]) -> Result<(), DataError> {
-        let mut bytes = Vec::new();
-        for record in records {
-            record.encode_length_delimited(&mut bytes).expect("a vector grows");
-        }
-        self.append(&bytes)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), DataError> {
-        let written = self.file.write_all(bytes).and_then(|()| self.file.sync_data());
+        let mut bytes = Vec::with_capacity(records.len() + SECTOR);
+        self.chain.add(records, &mut bytes);
+        let end = self.offset + bytes.len() as u64;
+        let written = self.make_room(end).and_then(|()| {
+            self.file.write_all_at(&bytes, self.offset)?;
+            self.file.sync_data()
+        });
         written.map_err(|source| DataError::Write { path: self.path.clone(), source })?;
-        self.size += bytes.len() as u64;
+        self.offset = end;
         Ok(())
     }
 
-    /// Its size in bytes.
+    /// The file has an empty sector after this offset, durably.
+    fn make_room(&mut self, end: u64) -> std::io::Result<()> {
+        let needed = end + SECTOR as u64;
+        if needed > self.length {
+            let length = needed.next_multiple_of(ROOM);
+            fill(&self.file, self.length, length)?;
+            self.length = length;
+        }
+        Ok(())
+    }
+
+    /// The bytes of all files.
     pub fn size(&self) -> u64 {
-        self.size
+        self.base + self.between + self.length
     }
 
-    /// Is it worth being rewritten after a compaction?
-    pub fn is_large(&self) -> bool {
-        self.size > REWRITE_ABOVE && self.size > 2 * self.rewritten
+    /// Are the journals large enough for another base?
+    pub fn is_large(&mut self) -> bool {
+        if self.rewriting.as_ref().is_some_and(JoinHandle::is_finished)
+            && let Some(rewriting) = self.rewriting.take()
+        {
+            self.rewritten(rewriting);
+        }
+        let journals = self.between + self.offset;
+        self.rewriting.is_none() && journals > self.not_below.max(2 * self.base)
     }
 
-    /// Writes what is there now in the place of all that led to it.
-    ///
-    /// # Errors
-    ///
-    /// As [`Journal::append`].
-    pub fn rewrite(&mut self, identity: &Identity, machine: &Machine) -> Result<(), DataError> {
-        self.file = self.directory.create()?;
-        (self.frames, self.size) = (Frames::default(), 0);
-        self.fill(identity, machine)?;
-        self.rewritten = self.size;
-        Ok(())
+    /// Begins the next journal, and a base before it in a thread of its own. The image is of all that was appended. What fails
+    /// is tried again when the journals have doubled.
+    pub fn rewrite(&mut self, image: Image) {
+        let next = self.number + 1;
+        match open_journal(&self.directory, next, self.chain) {
+            Ok(opened) => {
+                let chain = self.chain;
+                self.between += self.length;
+                Opened { file: self.file, chain: self.chain, offset: self.offset, length: self.length } = opened;
+                (self.number, self.path) = (next, self.directory.journal(next));
+                let (directory, stop) = (Arc::clone(&self.directory), Arc::clone(&self.stop));
+                let write = move || {
+                    let written = image.write(&directory, next, chain, &stop)?;
+                    if written.is_some() {
+                        directory.tidy(next);
+                    }
+                    Ok(written)
+                };
+                let thread = std::thread::Builder::new().name("etcd-base".to_owned()).spawn(write);
+                match thread {
+                    Ok(thread) => self.rewriting = Some(thread),
+                    Err(source) => self.not_rewritten(&DataError::Write { path: self.directory.base(next), source }),
+                }
+            }
+            Err(error) => self.not_rewritten(&error),
+        }
+    }
+
+    fn rewritten(&mut self, thread: JoinHandle<Result<Option<u64>, DataError>>) {
+        match thread.join() {
+            Ok(Ok(Some(bytes))) => (self.base, self.between, self.not_below) = (bytes, 0, LARGE),
+            Ok(Ok(None)) => {}
+            Ok(Err(error)) => self.not_rewritten(&error),
+            Err(_) => {
+                tracing::error!("the thread that writes a base of the embedded etcd has panicked");
+                self.not_below = 2 * (self.between + self.offset);
+            }
+        }
+    }
+
+    fn not_rewritten(&mut self, error: &DataError) {
+        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+        tracing::warn!(%error, cause, "the embedded etcd's journals grow on: no base could be written before them");
+        self.not_below = 2 * (self.between + self.offset);
     }
 }
 
-/// What a journal says.
-struct Restored {
-    identity: Identity,
-    frames: Frames,
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.rewriting.take() {
+            self.rewritten(thread);
+        }
+    }
+}
+
+/// A journal's file that can be written on.
+struct Opened {
+    file: File,
+    chain: Chain,
+    offset: u64,
+    length: u64,
+}
+
+/// The next journal, which goes on with this chain.
+fn open_journal(directory: &Directory, number: u64, mut chain: Chain) -> Result<Opened, DataError> {
+    let path = directory.journal(number);
+    let file = directory.create(&path)?;
+    let mut bytes = Vec::new();
+    chain.add(MAGIC, &mut bytes);
+    let written = fill(&file, 0, ROOM).and_then(|()| {
+        file.write_all_at(&bytes, 0)?;
+        file.sync_all()
+    });
+    written.map_err(|source| DataError::Write { path: path.clone(), source })?;
+    directory.publish(&path)?;
+    Ok(Opened { file, chain, offset: bytes.len() as u64, length: ROOM })
+}
+
+/// Writes zeros, durably.
+fn fill(file: &File, from: u64, to: u64) -> std::io::Result<()> {
+    // At once, so that a crash leaves no odd length.
+    file.set_len(to.max(file.metadata()?.len()))?;
+    let zeros = vec![0; usize::try_from(ROOM).expect("it is small")];
+    let mut at = from;
+    while at < to {
+        let bytes = usize::try_from(to - at).map_or(zeros.len(), |left| left.min(zeros.len()));
+        file.write_all_at(&zeros[..bytes], at)?;
+        at += bytes as u64;
+    }
+    file.sync_all()
+}
+
+/// Reads all files into an empty machine.
+fn restore(
+    directory: Arc<Directory>,
+    base: u64,
+    journals: &[u64],
+    machine: &mut Machine,
+) -> Result<(Journal, Identity), DataError> {
+    let base::Restored { identity, next, size } = base::restore(&directory.base(base), machine)?;
+    let (mut identity, mut chain, mut between) = (Some(identity), next, 0);
+    let (last, earlier) = journals.split_last().expect("a directory is found with a journal");
+    for number in earlier {
+        let path = directory.journal(*number);
+        let read = read_journal(&path, chain, &mut identity, machine)?;
+        if read.unfinished > 0 {
+            return Err(damaged(&path, read.offset, Damage::Hole));
+        }
+        (chain, between) = (read.chain, between + read.length);
+    }
+    let path = directory.journal(*last);
+    let Read { chain, offset, length, unfinished } = read_journal(&path, chain, &mut identity, machine)?;
+    let file = Directory::write(&path)?;
+    if unfinished > 0 {
+        cut(&directory, *last, &file, offset, unfinished)?;
+    }
+    let identity = identity.expect("a base names its cluster");
+    directory.begun(identity.cluster_id)?;
+    directory.tidy(base);
+    let opened = Opened { file, chain, offset, length };
+    Ok((Journal::on(directory, *last, opened, size, between), identity))
+}
+
+/// What a journal says beside what the machine takes from it.
+struct Read {
+    chain: Chain,
     /// Where the last whole frame ends.
-    size: u64,
-    /// So many bytes come after it.
+    offset: u64,
+    length: u64,
+    /// So many bytes after it are of a write that was not finished.
     unfinished: u64,
 }
 
-fn restore(path: &Path, bytes: &[u8], machine: &mut Machine) -> Result<Restored, DataError> {
-    let damaged = |offset: usize, damage| DataError::Damaged { path: path.to_owned(), offset: offset as u64, damage };
-    if !bytes.starts_with(MAGIC) {
-        return Err(damaged(0, Damage::Format));
-    }
-    let (mut frames, mut offset, now) = (Frames::default(), MAGIC.len(), Instant::now());
-    let mut identity: Option<Identity> = None;
+fn read_journal(
+    path: &Path,
+    chain: Chain,
+    identity: &mut Option<Identity>,
+    machine: &mut Machine,
+) -> Result<Read, DataError> {
+    let read = |source| DataError::Read { path: path.to_owned(), source };
+    let mut frames = Frames::of(Directory::read(path)?, chain).map_err(read)?;
     loop {
-        let mut payload = match frames.next(bytes, offset) {
-            Scan::End | Scan::Unfinished => break,
-            Scan::Damaged(damage) => return Err(damaged(offset, damage)),
-            Scan::Frame(payload) => payload,
+        let offset = frames.offset();
+        let damaged = |damage| damaged(path, offset, damage);
+        let unfinished = match frames.next().map_err(read)? {
+            Scan::Frame(content) => {
+                for record in decode(content, offset == 0).map_err(damaged)? {
+                    record.restore(identity, machine).map_err(damaged)?;
+                }
+                continue;
+            }
+            // It had its first frame before it had its name.
+            Scan::End | Scan::Unfinished(_) if offset == 0 => return Err(damaged(Damage::Format)),
+            Scan::End => 0,
+            Scan::Unfinished(bytes) => bytes,
+            Scan::Cut => return Err(damaged(Damage::Short)),
+            Scan::Damaged(damage) => return Err(damaged(damage)),
         };
-        let next = offset + frame::HEAD + payload.len();
-        while !payload.is_empty() {
-            let record = Record::decode_length_delimited(&mut payload);
-            let record = record.map_err(|_| damaged(offset, Damage::Record))?;
-            record.restore(&mut identity, machine, now).map_err(|damage| damaged(offset, damage))?;
-        }
-        offset = next;
+        return Ok(Read { chain: frames.chain(), offset, length: frames.length(), unfinished });
     }
-    let identity = identity.ok_or_else(|| damaged(offset, Damage::Identity))?;
-    let unfinished = (bytes.len() - offset) as u64;
-    Ok(Restored { identity, frames, size: offset as u64, unfinished })
+}
+
+/// Cuts off a write that was not finished, which was answered to nobody.
+fn cut(directory: &Directory, number: u64, file: &File, offset: u64, bytes: u64) -> Result<(), DataError> {
+    let path = directory.journal(number);
+    tracing::warn!(
+        path = %path.display(), offset, bytes,
+        "a write that was not finished is cut off, and kept beside: it was answered to nobody"
+    );
+    let mut kept = vec![0; usize::try_from(bytes).expect("a write fits into memory")];
+    file.read_exact_at(&mut kept, offset).map_err(|source| DataError::Read { path: path.clone(), source })?;
+    directory.keep_cut(number, offset, &kept)?;
+    fill(file, offset, offset + bytes).map_err(|source| DataError::Write { path, source })
 }

@@ -76,11 +76,20 @@ impl Lessor {
         Ok(ttl)
     }
 
-    /// Takes a lease that a data directory has kept. It lives its whole time from now on, as at an etcd that was started again.
+    /// Takes a lease that is there already, at an etcd that starts again. See [`Lessor::begin`].
     pub fn restore(&mut self, id: i64, ttl: i64, now: Instant) {
         let deadline = deadline(now, ttl);
         self.deadlines.insert((deadline, id));
         self.leases.insert(id, Lease { ttl, deadline, keys: BTreeSet::new() });
+    }
+
+    /// Lets all leases live their whole time from now on, as etcd does at a start.
+    pub fn begin(&mut self, now: Instant) {
+        self.deadlines.clear();
+        for (id, lease) in &mut self.leases {
+            lease.deadline = deadline(now, lease.ttl);
+            self.deadlines.insert((lease.deadline, *id));
+        }
     }
 
     /// Lets a lease live its whole time again, which is returned. One whose time is over is not there any more.
@@ -109,9 +118,9 @@ impl Lessor {
         self.deadlines.iter().map(|(_, id)| *id)
     }
 
-    /// One whose time is over.
-    pub fn expired(&self, now: Instant) -> Option<i64> {
-        self.deadlines.first().filter(|(deadline, _)| *deadline <= now).map(|(_, id)| *id)
+    /// Those whose time is over.
+    pub fn expired(&self, now: Instant) -> Vec<i64> {
+        self.deadlines.iter().take_while(|(deadline, _)| *deadline <= now).map(|(_, id)| *id).collect()
     }
 
     /// When the next one ends.

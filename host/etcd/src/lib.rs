@@ -17,8 +17,9 @@
 //!
 //! # What differs from etcd 3.4
 //!
-//! * Users and their tokens, TLS, snapshots, hashes, downgrades, alarms (there is no quota) and changes of the members are not
-//!   here: what asks for them is answered `Unimplemented`.
+//! * Users and their tokens, TLS, snapshots, hashes, downgrades and changes of the members are not here: what asks for them is
+//!   answered `Unimplemented`.
+//! * The quota is of what is in memory, and its alarm is over as soon as enough was compacted: nobody needs to disarm it.
 //! * A watch that begins at the compacted revision is told of that revision's deletions, too, as by later releases of etcd.
 //! * A transaction that deletes all keys from one on and puts one of these with its former value or lease is refused as one
 //!   that writes a key twice; etcd's process ends of it.

@@ -34,11 +34,13 @@ pub struct Machine {
     lessor: Lessor,
     /// The last compaction that was accepted; the store follows once it is durable.
     compaction: i64,
+    /// What puts is refused where the store has more bytes.
+    quota: u64,
 }
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { store: Store::default(), lessor: Lessor::default(), compaction: NEVER_COMPACTED }
+        Self { store: Store::default(), lessor: Lessor::default(), compaction: NEVER_COMPACTED, quota: u64::MAX }
     }
 }
 
@@ -63,12 +65,27 @@ impl Machine {
         self.lessor.set_min_ttl(ttl);
     }
 
+    /// Sets how many bytes the store may take, about.
+    pub fn set_quota(&mut self, bytes: u64) {
+        self.quota = bytes;
+    }
+
+    /// Is the store larger than it may be?
+    pub fn is_full(&self) -> bool {
+        self.store.bytes() > self.quota
+    }
+
+    fn has_space(&self) -> Result<(), Refusal> {
+        if self.is_full() { Err(Refusal::NoSpace) } else { Ok(()) }
+    }
+
     /// Puts a key.
     ///
     /// # Errors
     ///
-    /// The lease is not there; or the key, where its value or lease is to stay.
+    /// There is no space; the lease is not there; or the key, where its value or lease is to stay.
     pub fn put(&mut self, request: PbPutRequest) -> Decided<PbPutResponse> {
+        self.has_space()?;
         self.lease_is_there(&request)?;
         self.key_is_there(&request)?;
         let (answer, entry) = self.store.write(|writing| put(writing, request));
@@ -102,6 +119,9 @@ impl Machine {
     ///
     /// What one of the operations would be refused for: then none is carried out.
     pub fn txn(&mut self, request: PbTxnRequest) -> Decided<PbTxnResponse> {
+        if txn::may_put(&request) {
+            self.has_space()?;
+        }
         let plan = txn::Plan::choose(&self.store, request, self.store.revision());
         // In a transaction etcd looks for the key first.
         plan.puts(&mut |request| self.key_is_there(request).and_then(|()| self.lease_is_there(request)))?;
@@ -141,8 +161,9 @@ impl Machine {
     ///
     /// # Errors
     ///
-    /// The id is taken, or the time too long.
+    /// There is no space, the id is taken, or the time too long.
     pub fn grant(&mut self, id: i64, ttl: i64, now: Instant) -> Result<(i64, i64, Effect), Refusal> {
+        self.has_space()?;
         let free = || (0..).map(|_| fastrand::i64(1..)).find(|id| self.lessor.get(*id).is_none());
         let id = if id == 0 { free().expect("there are more ids than leases") } else { id };
         let ttl = self.lessor.grant(id, ttl, now)?;
@@ -165,6 +186,17 @@ impl Machine {
             self.lessor.follow(entry);
         }
         Ok(Effect::Revoke { id, entry })
+    }
+
+    /// Revokes a lease whose time is over. One that was renewed meanwhile, or is gone, is nothing to do.
+    pub fn expire(&mut self, id: i64, now: Instant) -> Option<Effect> {
+        self.lessor.get(id).filter(|lease| lease.deadline <= now)?;
+        self.revoke(id).ok()
+    }
+
+    /// Requests are served from now on: the leases live their whole time.
+    pub fn begin(&mut self, now: Instant) {
+        self.lessor.begin(now);
     }
 
     /// Renews a lease; nothing has to be kept of that.

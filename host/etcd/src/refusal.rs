@@ -53,6 +53,9 @@ pub enum Refusal {
         /// The most that is taken.
         limit: usize,
     },
+    /// Keys and values take more than they may.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
     /// The data directory cannot be written: nothing more is acknowledged.
     #[error("etcdserver: the data directory cannot be written; see the log of the process")]
     Broken,
@@ -75,7 +78,7 @@ impl Refusal {
             Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => Code::OutOfRange,
             Self::LeaseNotFound => Code::NotFound,
             Self::LeaseExists => Code::FailedPrecondition,
-            Self::MessageTooLarge { .. } => Code::ResourceExhausted,
+            Self::MessageTooLarge { .. } | Self::NoSpace => Code::ResourceExhausted,
             Self::Broken | Self::Stopped => Code::Unavailable,
         }
     }

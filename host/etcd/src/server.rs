@@ -25,6 +25,9 @@ use crate::service::{ClusterService, KvService, LeaseService, MaintenanceService
 /// How long a stop waits for requests that are being answered.
 const STOP_LIMIT: Duration = Duration::from_secs(2);
 
+/// etcd's own default.
+const QUOTA_BYTES: u64 = 2 << 30;
+
 /// How a server is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -36,13 +39,15 @@ pub struct Settings {
     pub cluster_id: Option<u64>,
     /// What each lease lives at least, in seconds.
     pub min_lease_ttl: i64,
-    /// How many revisions can be read at least, where older ones are thrown away every five minutes; none keeps all, as etcd
-    /// does where it is not told.
+    /// How many revisions can be read at least, where older ones are thrown away every five minutes, and sooner where they take
+    /// more than 64 MiB; none keeps all, as etcd does where it is not told.
     pub auto_compaction_retention: Option<i64>,
+    /// About how many bytes keys and values may take, former versions among them: then what puts is refused until less is there.
+    pub quota_bytes: u64,
 }
 
 impl Default for Settings {
-    /// On a free port, in memory, with etcd's own least lease of 2 s.
+    /// On a free port, in memory, with etcd's own least lease of 2 s and quota of 2 GiB.
     fn default() -> Self {
         Self {
             ports: vec![0],
@@ -50,6 +55,7 @@ impl Default for Settings {
             cluster_id: None,
             min_lease_ttl: MIN_TTL,
             auto_compaction_retention: None,
+            quota_bytes: QUOTA_BYTES,
         }
     }
 }
@@ -97,26 +103,26 @@ impl EmbeddedEtcd {
     ///
     /// As [`StartError`] has them.
     pub async fn start_with(settings: &Settings) -> Result<Self, StartError> {
-        let mut listeners = Vec::new();
-        for port in &settings.ports {
-            listeners.push(listen(*port).await?);
-        }
-        let (_, address) = *listeners.first().ok_or(StartError::NoPort)?;
+        // First the directory: who starts a second one is told of that, not of its port.
         let cluster_id = settings.cluster_id;
         let engine = match settings.data_dir.clone() {
-            None => {
-                let mut machine = Machine::default();
-                machine.set_min_ttl(settings.min_lease_ttl);
-                Engine::in_memory(Identity::new(cluster_id), machine)
-            }
+            None => Engine::in_memory(Identity::new(cluster_id), ready(Machine::default(), settings)),
             Some(path) => {
                 // Files block.
                 let opened = tokio::task::spawn_blocking(move || Journal::open(&path, cluster_id)).await;
-                let (journal, identity, mut machine) = opened.expect("opening a journal does not panic")?;
-                machine.set_min_ttl(settings.min_lease_ttl);
-                Engine::kept(journal, identity, machine)
+                let (journal, identity, machine) = opened.expect("opening a journal does not panic")?;
+                Engine::kept(journal, identity, ready(machine, settings))
             }
         };
+        let listeners = match listen_at(&settings.ports).await {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                // The directory is free again.
+                engine.end(STOP_LIMIT);
+                return Err(error);
+            }
+        };
+        let (_, address) = listeners[0];
         let stop = CancellationToken::new();
         let listeners = listeners.into_iter().map(|(listener, _)| listener).collect();
         let serving = serve(listeners, address, Arc::clone(&engine), stop.clone());
@@ -158,7 +164,7 @@ impl EmbeddedEtcd {
             tracing::warn!(limit = ?STOP_LIMIT, "requests to the embedded etcd were cut at its stop");
         }
         let engine = Arc::clone(&self.engine);
-        let ended = tokio::task::spawn_blocking(move || engine.end()).await;
+        let ended = tokio::task::spawn_blocking(move || engine.end(STOP_LIMIT)).await;
         ended.expect("ending does not panic");
     }
 }
@@ -168,8 +174,24 @@ impl Drop for EmbeddedEtcd {
         self.stop.cancel();
         self.serving.abort();
         // What was decided becomes durable, and the directory is free again. After a stop it is already.
-        self.engine.end();
+        self.engine.end(STOP_LIMIT);
     }
+}
+
+/// A machine that serves from now on.
+fn ready(mut machine: Machine, settings: &Settings) -> Machine {
+    machine.set_min_ttl(settings.min_lease_ttl);
+    machine.set_quota(settings.quota_bytes);
+    machine.begin(tokio::time::Instant::now());
+    machine
+}
+
+async fn listen_at(ports: &[u16]) -> Result<Vec<(TcpListener, SocketAddr)>, StartError> {
+    let mut listeners = Vec::new();
+    for port in ports {
+        listeners.push(listen(*port).await?);
+    }
+    if listeners.is_empty() { Err(StartError::NoPort) } else { Ok(listeners) }
 }
 
 async fn listen(port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
@@ -206,5 +228,24 @@ async fn serve(listeners: Vec<TcpListener>, address: SocketAddr, engine: Arc<Eng
             }
         }
         () = engine.expire() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::machine::Effect;
+
+    /// However long it took to read a directory.
+    #[test]
+    fn leases_begin_their_time_when_they_are_served() {
+        let (mut machine, settings) = (Machine::default(), Settings::default());
+        let read = Instant::now() - Duration::from_secs(60);
+        machine.restore(Effect::Grant { id: 1, ttl: 10 }, read);
+        let begin = Instant::now();
+        let deadline = ready(machine, &settings).lessor().next_deadline().expect("a lease");
+        assert!(deadline >= begin + Duration::from_secs(10), "{:?}", deadline - begin);
     }
 }

@@ -36,6 +36,13 @@ pub struct Entry {
     pub changes: Vec<Version>,
 }
 
+impl Entry {
+    /// About how many bytes it takes.
+    pub fn bytes(&self) -> u64 {
+        self.changes.iter().map(Version::bytes).sum()
+    }
+}
+
 /// Keys with their versions.
 #[derive(Debug)]
 pub struct Store {
@@ -44,11 +51,21 @@ pub struct Store {
     log: VecDeque<Arc<Entry>>,
     revision: i64,
     compacted: i64,
+    /// About how many bytes all versions take, and those that the log has.
+    bytes: u64,
+    logged: u64,
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Self { keys: BTreeMap::new(), log: VecDeque::new(), revision: FIRST_REVISION, compacted: NEVER_COMPACTED }
+        Self {
+            keys: BTreeMap::new(),
+            log: VecDeque::new(),
+            revision: FIRST_REVISION,
+            compacted: NEVER_COMPACTED,
+            bytes: 0,
+            logged: 0,
+        }
     }
 }
 
@@ -61,6 +78,23 @@ impl Store {
     /// Values before this revision are gone, where they were not those that it had.
     pub fn compacted(&self) -> i64 {
         self.compacted
+    }
+
+    /// About how many bytes it takes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The first revision of which later ones take no more than so many bytes; the present one at most.
+    pub fn first_within(&self, bytes: u64) -> i64 {
+        let mut left = bytes;
+        let fits = |entry: &&Arc<Entry>| left.checked_sub(entry.bytes()).inspect(|rest| left = *rest).is_some();
+        self.log.iter().rev().take_while(fits).last().map_or(self.revision, |entry| entry.revision)
+    }
+
+    /// About how many bytes the revisions take that a watch can begin with.
+    pub fn logged(&self) -> u64 {
+        self.logged
     }
 
     /// The keys of an interval as they were at a revision, in the order of their names.
@@ -106,7 +140,7 @@ impl Store {
         }
         self.revision += 1;
         let entry = Arc::new(Entry { revision: self.revision, changes });
-        self.log.push_back(Arc::clone(&entry));
+        self.log(Arc::clone(&entry));
         (answer, Some(entry))
     }
 
@@ -119,7 +153,17 @@ impl Store {
 
     /// Takes one of those that a data directory has kept. They come before all others.
     pub fn restore_older(&mut self, version: Version) {
+        self.keep(version);
+    }
+
+    fn keep(&mut self, version: Version) {
+        self.bytes += version.bytes();
         self.keys.entry(version.kv.key.clone()).or_default().push(version);
+    }
+
+    fn log(&mut self, entry: Arc<Entry>) {
+        self.logged += entry.bytes();
+        self.log.push_back(entry);
     }
 
     /// Can a revision be restored now?
@@ -131,10 +175,10 @@ impl Store {
     /// Takes a revision's changes that a data directory has kept.
     pub fn restore(&mut self, entry: Entry) {
         for change in &entry.changes {
-            self.keys.entry(change.kv.key.clone()).or_default().push(change.clone());
+            self.keep(change.clone());
         }
         self.revision = entry.revision;
-        self.log.push_back(Arc::new(entry));
+        self.log(Arc::new(entry));
     }
 
     /// Throws away what nobody can read from this revision on. The revision's own changes stay, for watches that begin there.
@@ -142,13 +186,13 @@ impl Store {
         self.compacted = self.compacted.max(revision);
         let mut touched: Vec<Arc<Entry>> = Vec::new();
         while self.log.front().is_some_and(|entry| entry.revision < revision) {
-            touched.extend(self.log.pop_front());
+            touched.extend(self.log.pop_front().inspect(|entry| self.logged -= entry.bytes()));
         }
         // Its own changes end earlier versions of their keys, too.
         touched.extend(self.log.front().filter(|entry| entry.revision == revision).cloned());
         for change in touched.iter().flat_map(|entry| &entry.changes) {
             if let Some(versions) = self.keys.get_mut(&change.kv.key) {
-                versions.compact(revision);
+                self.bytes -= versions.compact(revision);
                 if versions.is_empty() {
                     self.keys.remove(&change.kv.key);
                 }

@@ -3,8 +3,11 @@
 //! A thread of its own, because a disk blocks. After a write that failed nobody knows what is durable: then nothing is
 //! decided or acknowledged any more, and reads go on at what was durable before.
 
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::thread::{JoinHandle, Thread};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::thread::Thread;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -72,15 +75,21 @@ impl Pending {
 /// The thread, as its owner has it.
 pub(super) struct Keeper {
     thread: Thread,
-    handle: JoinHandle<()>,
+    /// Ends with the thread.
+    running: Receiver<Infallible>,
 }
 
 impl Keeper {
     pub(super) fn spawn(journal: Journal, engine: Arc<Engine>) -> Self {
-        let run = move || keep(journal, &engine);
+        let (runs, running) = std::sync::mpsc::channel();
+        let run = move || {
+            let _runs: Sender<Infallible> = runs;
+            let _answers = Answers(&engine);
+            keep(journal, &engine);
+        };
         let handle = std::thread::Builder::new().name("etcd-journal".to_owned()).spawn(run);
         let handle = handle.expect("the system has room for a thread");
-        Self { thread: handle.thread().clone(), handle }
+        Self { thread: handle.thread().clone(), running }
     }
 
     pub(super) fn wake(&self) {
@@ -88,17 +97,35 @@ impl Keeper {
     }
 
     /// Waits for its end, which comes when nothing is decided any more and all is durable.
-    pub(super) fn end(self) {
+    pub(super) fn end(self, limit: Duration) {
         self.wake();
-        if self.handle.join().is_err() {
-            tracing::error!("the thread that writes the embedded etcd's data has panicked");
+        if self.running.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(?limit, "the disk of the embedded etcd's data directory does not answer: it is left");
         }
+    }
+}
+
+/// However the thread ends, nobody waits for it.
+pub(super) struct Answers<'a>(pub &'a Engine);
+
+impl Drop for Answers<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        if state.ended.is_none() {
+            tracing::error!("the thread that writes the embedded etcd's data has panicked: it takes no more writes");
+            state.ended = Some(Refusal::Broken);
+        }
+        state.pending.writing = false;
+        let batch = std::mem::take(&mut state.pending.batch);
+        drop(state);
+        answer(batch.waiting, Err(Refusal::Broken));
     }
 }
 
 /// Writes until nothing more can come.
 fn keep(mut journal: Journal, engine: &Engine) {
     loop {
+        let is_large = journal.is_large();
         let mut state = engine.lock();
         let batch = std::mem::take(&mut state.pending.batch);
         if batch.records.is_empty() && batch.waiting.is_empty() {
@@ -111,6 +138,8 @@ fn keep(mut journal: Journal, engine: &Engine) {
             continue;
         }
         state.pending.writing = true;
+        // All that was decided is in this batch or before it.
+        let image = (is_large && !batch.records.is_empty()).then(|| engine.image(&state));
         drop(state);
         let written = match batch.records.as_slice() {
             // Those who wait have seen what the batch before has made durable.
@@ -120,7 +149,9 @@ fn keep(mut journal: Journal, engine: &Engine) {
         if !settle(engine, &journal, batch, written) {
             return;
         }
-        rewrite_if_large(engine, &mut journal);
+        if let Some(image) = image {
+            journal.rewrite(image);
+        }
     }
 }
 
@@ -129,7 +160,7 @@ fn settle(engine: &Engine, journal: &Journal, batch: Batch, written: Result<(), 
     let mut state = engine.lock();
     state.pending.writing = false;
     let mut waiting = batch.waiting;
-    let answer = match &written {
+    let told = match &written {
         Ok(()) => {
             engine.show(&mut state, batch.revision, batch.compaction);
             state.pending.size = journal.size();
@@ -142,10 +173,7 @@ fn settle(engine: &Engine, journal: &Journal, batch: Batch, written: Result<(), 
         }
     };
     drop(state);
-    for told in waiting {
-        // Who does not wait any more has dropped the other end.
-        let _ = told.send(answer);
-    }
+    answer(waiting, told);
     if let Err(error) = &written {
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         tracing::error!(%error, cause, "the embedded etcd takes no more writes; its reads go on");
@@ -153,15 +181,9 @@ fn settle(engine: &Engine, journal: &Journal, batch: Batch, written: Result<(), 
     written.is_ok()
 }
 
-/// Under the lock, so that nothing is decided that the rewritten journal would lack. It is seldom, and takes about as long as
-/// the disk needs for what is left.
-fn rewrite_if_large(engine: &Engine, journal: &mut Journal) {
-    if !journal.is_large() {
-        return;
+fn answer(waiting: Vec<oneshot::Sender<Result<(), Refusal>>>, told: Result<(), Refusal>) {
+    for waits in waiting {
+        // Who does not wait any more has dropped the other end.
+        let _ = waits.send(told);
     }
-    let mut state = engine.lock();
-    let batch = std::mem::take(&mut state.pending.batch);
-    let written = journal.rewrite(engine.identity(), &state.machine);
-    drop(state);
-    settle(engine, journal, batch, written);
 }

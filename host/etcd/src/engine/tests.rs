@@ -2,6 +2,10 @@ use etcd_client::proto::PbPutRequest;
 
 use super::*;
 
+fn grant(id: i64, ttl: i64) -> impl FnOnce(&mut Machine) -> Result<((), Option<Effect>), Refusal> {
+    move |machine| machine.grant(id, ttl, Instant::now()).map(|(.., effect)| ((), Some(effect)))
+}
+
 async fn put(engine: &Engine, key: &str, lease: i64) {
     let request = PbPutRequest { key: key.into(), lease, ..PbPutRequest::default() };
     engine.write(|machine| machine.put(request)).await.expect("a put");
@@ -25,10 +29,7 @@ async fn leases_end_in_the_order_of_their_ends_each_at_its_time() {
     let expiring = tokio::spawn(async move { expiring.expire().await });
     let begin = Instant::now();
     for (id, ttl) in [(1, 60), (2, 10), (3, 30)] {
-        let grant =
-            engine.write(|machine| machine.grant(id, ttl, Instant::now()).map(|(.., effect)| ((), Some(effect))));
-        grant.await.expect("a new id");
-        engine.granted();
+        engine.write(grant(id, ttl)).await.expect("a new id");
         put(&engine, &format!("of-{id}"), id).await;
     }
     let mut revisions = engine.revisions();
@@ -42,10 +43,93 @@ async fn leases_end_in_the_order_of_their_ends_each_at_its_time() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_revoked_any_more_keeps_nobody_from_going_on() {
     let engine = Engine::in_memory(Identity::new(None), Machine::default());
-    let grant = engine.write(|machine| machine.grant(1, 5, Instant::now()).map(|(.., effect)| ((), Some(effect))));
-    grant.await.expect("a new id");
+    engine.write(grant(1, 5)).await.expect("a new id");
     // As after a write that has failed.
-    engine.end();
+    engine.end(Duration::ZERO);
     let expiring = tokio::time::timeout(std::time::Duration::from_secs(60), engine.expire());
     assert!(expiring.await.is_err(), "it waits, and lets others run");
+}
+
+#[tokio::test(start_paused = true)]
+async fn revisions_that_take_much_are_thrown_away_at_once() {
+    let engine = Engine::in_memory(Identity::new(None), Machine::default());
+    let large = |engine: Arc<Engine>| async move {
+        let request = PbPutRequest { key: b"a".to_vec(), value: vec![7; 1 << 20], ..PbPutRequest::default() };
+        engine.write(|machine| machine.put(request)).await.expect("a put");
+    };
+    let compacting = Arc::clone(&engine);
+    let compacting = tokio::spawn(async move { compacting.compact_all_but(10_000).await });
+    for _ in 0..200 {
+        large(Arc::clone(&engine)).await;
+        tokio::task::yield_now().await;
+        let (logged, all) = (engine.read().machine.store().logged(), engine.read().machine.store().bytes());
+        assert!(logged.max(all) <= HISTORY_BYTES + (2 << 20), "{logged} {all}");
+    }
+    let Visible { revision, compacted } = engine.visible();
+    assert!((31..=64).contains(&(revision - compacted)), "{revision} {compacted}");
+    compacting.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_though_nobody_waited_for_its_grant() {
+    let engine = Engine::in_memory(Identity::new(None), Machine::default());
+    let expiring = Arc::clone(&engine);
+    let expiring = tokio::spawn(async move { expiring.expire().await });
+    tokio::task::yield_now().await;
+    // It waits for a grant. What is decided is granted, whoever goes.
+    drop(engine.decide(grant(1, 5)));
+    let gone = async {
+        while engine.read().machine.lessor().get(1).is_some() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("its time is over");
+    expiring.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_renewed_meanwhile_is_not_revoked() {
+    let engine = Engine::in_memory(Identity::new(None), Machine::default());
+    engine.write(grant(1, 5)).await.expect("a new id");
+    tokio::time::advance(Duration::from_secs(5)).await;
+    let seen = Instant::now();
+    // Between the look and the decision a renewal, which had come in time, had its turn.
+    engine.lock().machine.renew(1, seen - Duration::from_secs(1)).expect("it was there");
+    engine.revoke(&[1], seen).await.expect("nothing is wrong");
+    assert!(engine.read().machine.lessor().get(1).is_some());
+}
+
+/// As the thread leaves it that ends in a panic.
+#[tokio::test]
+async fn whoever_waits_is_answered_when_the_thread_that_writes_is_gone() {
+    let engine = Engine::new(Identity::new(None), Machine::default(), Pending::new(0));
+    let (_, durable) = engine.decide(grant(1, 5)).expect("it is decided");
+    drop(keeper::Answers(&engine));
+    let told = durable.expect("it is not durable").await;
+    assert_eq!(told, Ok(Err(Refusal::Broken)));
+    assert_eq!(engine.write(grant(2, 5)).await, Err(Refusal::Broken), "and later ones are refused");
+    assert_eq!(engine.visible().revision, 1);
+}
+
+#[tokio::test]
+async fn leases_that_end_together_become_durable_together() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (journal, identity, machine) = Journal::open(directory.path(), None).expect("a directory");
+    let engine = Engine::kept(journal, identity, machine);
+    let writes = || {
+        let journal = std::fs::read(directory.path().join("journal.1")).expect("a journal");
+        // The mark of a write's first sector.
+        journal.chunks(512).filter(|sector| sector[0] == 1).count()
+    };
+    let many: Vec<i64> = (1..=500).collect();
+    for id in &many {
+        engine.decide(grant(*id, 2)).expect("a new id").0.expect("a new id");
+    }
+    put(&engine, "a", 0).await;
+    let before = writes();
+    engine.revoke(&many, Instant::now() + Duration::from_secs(3)).await.expect("it can be written");
+    assert_eq!(engine.read().machine.lessor().ids().count(), 0);
+    let more = writes() - before;
+    assert!((1..50).contains(&more), "{more} writes for 500 leases");
+    engine.end(Duration::from_secs(10));
 }

@@ -1,7 +1,17 @@
-//! The directory of a journal: made where it is missing, and held by one process at a time.
+//! The directory: made where it is missing, held by one process at a time; which files it has, and how they come and go.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `lock` | the process that has it |
+//! | `cluster` | the cluster whose data this is, by its id: it was begun once |
+//! | `base.N` | all that there was when `journal.N` began |
+//! | `journal.N` | what came since; `journal.N+1` goes on where a later base is being written |
+//! | `journal.N.cut-O` | the bytes of an unfinished write that were cut off at `O` |
+//!
+//! A file that a start needs has its name only once its content is durable.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -15,11 +25,20 @@ pub(super) struct Directory {
     _lock: File,
 }
 
+/// What a directory has.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing was kept here so far.
+    Nothing,
+    /// The newest base, and the journals from there on.
+    Kept { base: u64, journals: Vec<u64> },
+}
+
 impl Directory {
     /// Makes the directory where there is none, for its user alone, and takes it.
     pub(super) fn lock(path: &Path) -> Result<Self, DataError> {
         let open = |source| DataError::Open { path: path.to_owned(), source };
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(open)?;
+        make(path).map_err(open)?;
         let mut lock = options().truncate(false).open(path.join("lock")).map_err(open)?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -35,45 +54,144 @@ impl Directory {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    pub(super) fn journal(&self) -> PathBuf {
-        self.path.join("journal")
+    pub(super) fn base(&self, number: u64) -> PathBuf {
+        self.path.join(format!("base.{number}"))
     }
 
-    fn new_journal(&self) -> PathBuf {
-        self.path.join("journal.new")
+    pub(super) fn journal(&self, number: u64) -> PathBuf {
+        self.path.join(format!("journal.{number}"))
     }
 
-    /// The journal's bytes, where there is one.
-    pub(super) fn read(&self) -> Result<Option<Vec<u8>>, DataError> {
-        match std::fs::read(self.journal()) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(DataError::Read { path: self.journal(), source }),
+    fn cluster(&self) -> PathBuf {
+        self.path.join("cluster")
+    }
+
+    /// Which files are to be read.
+    ///
+    /// # Errors
+    ///
+    /// One that has to be there is missing.
+    pub(super) fn find(&self) -> Result<Found, DataError> {
+        let (bases, mut journals) = (self.numbers("base")?, self.numbers("journal")?);
+        let missing = |path| Err(DataError::Missing { path, directory: self.path.clone() });
+        let Some(base) = bases.last().copied() else {
+            // A first start that was interrupted has left its first journal, and no more.
+            let begun = self.cluster().exists() || journals.last().is_some_and(|last| *last > FIRST);
+            return if begun {
+                missing(self.base(journals.first().copied().unwrap_or(FIRST)))
+            } else {
+                Ok(Found::Nothing)
+            };
+        };
+        journals.retain(|number| *number >= base);
+        let present = (base..).zip(&journals).take_while(|(expected, number)| expected == *number).count();
+        if present == 0 || present < journals.len() {
+            return missing(self.journal(base + present as u64));
+        }
+        Ok(Found::Kept { base, journals })
+    }
+
+    /// The numbers of the files of a kind, in order.
+    fn numbers(&self, kind: &str) -> Result<Vec<u64>, DataError> {
+        let read = |source| DataError::Read { path: self.path.clone(), source };
+        let mut numbers = Vec::new();
+        for entry in std::fs::read_dir(&self.path).map_err(read)? {
+            let name = entry.map_err(read)?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_prefix(kind)?.strip_prefix('.')?.parse::<u64>().ok());
+            numbers.extend(number);
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// A file that was found, to be read.
+    pub(super) fn read(path: &Path) -> Result<File, DataError> {
+        File::open(path).map_err(|source| DataError::Read { path: path.to_owned(), source })
+    }
+
+    /// A file that was found, to be written on.
+    pub(super) fn write(path: &Path) -> Result<File, DataError> {
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        file.map_err(|source| DataError::Write { path: path.to_owned(), source })
+    }
+
+    /// An empty file that gets its name by [`Directory::publish`].
+    pub(super) fn create(&self, path: &Path) -> Result<File, DataError> {
+        let new = unpublished(path);
+        options().truncate(true).open(&new).map_err(|source| DataError::Write { path: new, source })
+    }
+
+    /// Gives a file, whose content is durable, its name.
+    pub(super) fn publish(&self, path: &Path) -> Result<(), DataError> {
+        let moved = std::fs::rename(unpublished(path), path);
+        // The name is durable once the directory is.
+        let synced = moved.and_then(|()| sync(&self.path));
+        synced.map_err(|source| DataError::Write { path: path.to_owned(), source })
+    }
+
+    /// Writes a small file whole.
+    fn put(&self, path: &Path, content: &[u8]) -> Result<(), DataError> {
+        let mut file = self.create(path)?;
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        written.map_err(|source| DataError::Write { path: path.to_owned(), source })?;
+        self.publish(path)
+    }
+
+    /// From now on this directory is never taken for an empty one.
+    pub(super) fn begun(&self, cluster_id: u64) -> Result<(), DataError> {
+        if self.cluster().exists() {
+            return Ok(());
+        }
+        self.put(&self.cluster(), format!("{cluster_id:x}\n").as_bytes())
+    }
+
+    /// Keeps bytes that are cut off a journal, so that nothing is lost should somebody miss them.
+    pub(super) fn keep_cut(&self, number: u64, offset: u64, bytes: &[u8]) -> Result<(), DataError> {
+        self.put(&self.path.join(format!("journal.{number}.cut-{offset}")), bytes)
+    }
+
+    /// Removes what came before a base that is durable, and what was not finished. What cannot be removed is removed by the
+    /// next start.
+    pub(super) fn tidy(&self, base: u64) {
+        let Ok(entries) = std::fs::read_dir(&self.path) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some((kind, rest)) = name.to_str().and_then(|name| name.split_once('.')) else { continue };
+            let number = rest.split('.').next().and_then(|number| number.parse::<u64>().ok());
+            let is_ours = matches!(kind, "base" | "journal");
+            if is_ours && (rest.ends_with(UNPUBLISHED) || number.is_some_and(|number| number < base)) {
+                // It takes room, and nothing else.
+                let _ = std::fs::remove_file(entry.path());
+            }
         }
     }
+}
 
-    /// The journal, to be written on from this offset: what comes after it is cut off.
-    pub(super) fn reopen(&self, size: u64) -> Result<File, DataError> {
-        let write = |source| DataError::Write { path: self.journal(), source };
-        let mut file = options().truncate(false).open(self.journal()).map_err(write)?;
-        let cut = file.set_len(size).and_then(|()| file.seek(SeekFrom::End(0))).and_then(|_| file.sync_all());
-        cut.map_err(write)?;
-        Ok(file)
-    }
+/// The number of the first base and the first journal.
+pub(super) const FIRST: u64 = 1;
 
-    /// An empty journal that is not in its place yet.
-    pub(super) fn create(&self) -> Result<File, DataError> {
-        let path = self.new_journal();
-        options().truncate(true).open(&path).map_err(|source| DataError::Write { path, source })
-    }
+/// How a file is called before its content is durable.
+const UNPUBLISHED: &str = ".new";
 
-    /// Puts the new journal, whose content is durable, into its place.
-    pub(super) fn publish(&self) -> Result<(), DataError> {
-        let moved = std::fs::rename(self.new_journal(), self.journal());
-        // The name is durable once the directory is.
-        let synced = moved.and_then(|()| File::open(&self.path)?.sync_all());
-        synced.map_err(|source| DataError::Write { path: self.journal(), source })
+fn unpublished(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(UNPUBLISHED);
+    name.into()
+}
+
+/// Makes a directory with all that is missing above it, durably.
+fn make(path: &Path) -> io::Result<()> {
+    let missing: Vec<_> = path.ancestors().take_while(|one| !one.as_os_str().is_empty() && !one.exists()).collect();
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    for one in missing {
+        let above = one.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        sync(above)?;
     }
+    Ok(())
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 fn options() -> OpenOptions {

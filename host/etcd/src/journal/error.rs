@@ -40,6 +40,16 @@ pub enum DataError {
         /// What the system says.
         source: io::Error,
     },
+    /// A file that it needs is not there.
+    #[error(
+        "{path} is missing, and {directory} has data that needs it; restore it from a copy, or move the directory away to begin empty"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+    },
     /// What is in it is not what was written.
     #[error("{path} is damaged at byte {offset}: {damage}; restore it from a copy, or move it away to begin empty")]
     Damaged {
@@ -56,7 +66,7 @@ pub enum DataError {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Damage {
     /// The first bytes are others.
-    #[error("it is no journal of an embedded etcd, or one of another format")]
+    #[error("it is no file of an embedded etcd, or one of another format")]
     Format,
     /// The head of a frame is not what was written.
     #[error("the checksum of a frame's head is wrong")]
@@ -64,6 +74,12 @@ pub enum Damage {
     /// The content of a frame is not what was written, or not what was written there.
     #[error("the checksum of a frame is wrong")]
     Content,
+    /// A part of a frame is empty, and others come after it.
+    #[error("a part of it is empty, and more was written after it")]
+    Hole,
+    /// The file ends before it is over.
+    #[error("the file was cut off here or later")]
+    Short,
     /// A frame holds what is no record.
     #[error("a record cannot be read")]
     Record,

@@ -1,4 +1,4 @@
-//! What a journal keeps, as messages: one for each effect, and those that a rewritten one begins with.
+//! What the files keep, as messages: one for each effect, and those that say whose they are and where they end.
 
 use std::sync::Arc;
 
@@ -6,6 +6,7 @@ use etcd_client::proto::PbKeyValue;
 use prost::Message;
 use tokio::time::Instant;
 
+use super::MAGIC;
 use super::error::Damage;
 use crate::identity::Identity;
 use crate::machine::{Effect, Machine};
@@ -31,6 +32,12 @@ pub(super) struct Record {
     /// Versions older than the first revision whose changes are kept.
     #[prost(message, repeated, tag = "7")]
     older: Vec<Kept>,
+    /// The chain with which the journal after a base begins.
+    #[prost(fixed32, optional, tag = "8")]
+    next_chain: Option<u32>,
+    /// A base is whole.
+    #[prost(bool, tag = "9")]
+    end: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -103,26 +110,40 @@ impl Record {
         Self { term: Some(term), ..Self::default() }
     }
 
-    /// All that leads to what is there now. Leases come first, so that keys find them.
-    pub(super) fn all(identity: &Identity, machine: &Machine) -> impl Iterator<Item = Self> {
+    /// A base begins.
+    pub(super) fn head(identity: &Identity, next_chain: u32) -> Self {
         let Identity { cluster_id, member_id, raft_term } = *identity;
-        let head = Self { cluster: Some(Cluster { cluster_id, member_id }), ..Self::start(raft_term) };
-        let (store, lessor) = (machine.store(), machine.lessor());
-        let leases = lessor.ids().filter_map(move |id| Some(Effect::Grant { id, ttl: lessor.get(id)?.ttl }));
-        let older = store.older().map(|version| Self { older: vec![Kept::of(version)], ..Self::default() });
-        let entries = store.entries(0).map(|entry| Effect::Changes(Arc::clone(entry)));
-        let compaction = Effect::Compaction(machine.compaction());
-        let effects = entries.chain([compaction]).map(|effect| Self::of(&effect));
-        std::iter::once(head).chain(leases.map(|effect| Self::of(&effect))).chain(older).chain(effects)
+        let cluster = Some(Cluster { cluster_id, member_id });
+        Self { cluster, next_chain: Some(next_chain), ..Self::start(raft_term) }
+    }
+
+    /// A version of before the first revision whose changes are kept.
+    pub(super) fn older(version: &Version) -> Self {
+        Self { older: vec![Kept::of(version)], ..Self::default() }
+    }
+
+    /// A base ends.
+    pub(super) fn end() -> Self {
+        Self { end: true, ..Self::default() }
+    }
+
+    pub(super) fn is_end(&self) -> bool {
+        self.end
+    }
+
+    pub(super) fn leads_to(&self) -> Option<u32> {
+        self.next_chain
+    }
+
+    /// Adds it to a frame's content.
+    pub(super) fn encode_to(&self, bytes: &mut Vec<u8>) {
+        self.encode_length_delimited(bytes).expect("a vector grows");
     }
 
     /// Does again what it says.
-    pub(super) fn restore(
-        self,
-        identity: &mut Option<Identity>,
-        machine: &mut Machine,
-        now: Instant,
-    ) -> Result<(), Damage> {
+    pub(super) fn restore(self, identity: &mut Option<Identity>, machine: &mut Machine) -> Result<(), Damage> {
+        // The leases' time begins when they are served: `Machine::begin`.
+        let now = Instant::now();
         if let Some(Cluster { cluster_id, member_id }) = self.cluster {
             *identity = Some(Identity { cluster_id, member_id, ..Identity::new(None) });
         }
@@ -149,4 +170,17 @@ impl Record {
         effects.into_iter().flatten().for_each(|effect| machine.restore(effect, now));
         Ok(())
     }
+}
+
+/// The records of a frame; a file's first one says before them what it is.
+pub(super) fn decode(content: Vec<u8>, is_first: bool) -> Result<Vec<Record>, Damage> {
+    let mut left = content.as_slice();
+    if is_first {
+        left = left.strip_prefix(MAGIC).ok_or(Damage::Format)?;
+    }
+    let mut records = Vec::new();
+    while !left.is_empty() {
+        records.push(Record::decode_length_delimited(&mut left).map_err(|_| Damage::Record)?);
+    }
+    Ok(records)
 }

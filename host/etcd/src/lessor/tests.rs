@@ -9,10 +9,10 @@ fn seconds(seconds: u64) -> Duration {
 fn a_lease_ends_at_its_time_and_lives_on_when_renewed() {
     let (mut lessor, now) = (Lessor::default(), Instant::now());
     assert_eq!(lessor.grant(7, 10, now), Ok(10));
-    assert_eq!(lessor.expired(now + seconds(9)), None);
+    assert_eq!(lessor.expired(now + seconds(9)), []);
     assert_eq!(lessor.renew(7, now + seconds(9)), Some(10));
-    assert_eq!(lessor.expired(now + seconds(18)), None);
-    assert_eq!(lessor.expired(now + seconds(19)), Some(7));
+    assert_eq!(lessor.expired(now + seconds(18)), []);
+    assert_eq!(lessor.expired(now + seconds(19)), [7]);
     assert_eq!(lessor.renew(7, now + seconds(19)), None, "its time is over");
 }
 
@@ -49,4 +49,15 @@ fn leases_are_listed_by_their_ends() {
     lessor.renew(2, now + seconds(9)).expect("it lives");
     lessor.remove(1).expect("it is there");
     assert_eq!(lessor.next_deadline(), Some(now + seconds(19)));
+}
+
+#[test]
+fn what_a_start_finds_lives_its_whole_time_from_when_it_is_served() {
+    let (mut lessor, read) = (Lessor::default(), Instant::now());
+    lessor.restore(1, 10, read);
+    lessor.begin(read + seconds(7));
+    assert_eq!((lessor.next_deadline(), lessor.get(1).map(|lease| lease.deadline)), {
+        let deadline = Some(read + seconds(17));
+        (deadline, deadline)
+    });
 }

@@ -98,3 +98,26 @@ fn what_was_restored_is_what_was_there() {
     assert_eq!((again.store.revision(), again.store.compacted()), (4, 3));
     assert_eq!(again.store.entries(0).count(), machine.store.entries(0).count());
 }
+
+#[test]
+fn what_puts_is_refused_where_there_is_no_space_and_what_deletes_is_not() {
+    let mut machine = Machine::default();
+    machine.set_quota(1000);
+    let put = |machine: &mut Machine, key: &str| machine.put(put_of(key, &"x".repeat(900))).map(|_| ());
+    assert_eq!([put(&mut machine, "a"), put(&mut machine, "b")], [Ok(()), Err(Refusal::NoSpace)]);
+    let txn = |op| PbTxnRequest { failure: vec![op], ..PbTxnRequest::default() };
+    let of_put = txn(op(PbTxnOpRequest::RequestPut(put_of("b", "1"))));
+    let of_range =
+        txn(op(PbTxnOpRequest::RequestRange(PbRangeRequest { key: b"a".into(), ..PbRangeRequest::default() })));
+    let nested = txn(op(PbTxnOpRequest::RequestTxn(of_put.clone())));
+    let told = [of_put, nested, of_range].map(|request| machine.txn(request).map(|_| ()));
+    assert_eq!(told, [Err(Refusal::NoSpace), Err(Refusal::NoSpace), Ok(())]);
+    assert_eq!(machine.grant(1, 5, Instant::now()).map(|_| ()), Err(Refusal::NoSpace));
+    assert_eq!(machine.delete(PbDeleteRequest { key: b"a".into(), ..PbDeleteRequest::default() }).0.deleted, 1);
+    // Its former value is still there.
+    assert_eq!(put(&mut machine, "b"), Err(Refusal::NoSpace));
+    let revision = machine.store.revision();
+    machine.compact(&PbCompactionRequest { revision, physical: false }).expect("it is not compacted");
+    machine.compacted(revision);
+    assert_eq!((put(&mut machine, "b"), machine.is_full()), (Ok(()), true));
+}

@@ -34,6 +34,15 @@ pub fn is_read_only(request: &PbTxnRequest) -> bool {
     request.success.iter().chain(&request.failure).all(reads)
 }
 
+/// May it put, whichever branch is taken?
+pub fn may_put(request: &PbTxnRequest) -> bool {
+    request.success.iter().chain(&request.failure).any(|op| match &op.request {
+        Some(PbTxnOpRequest::RequestPut(_)) => true,
+        Some(PbTxnOpRequest::RequestTxn(nested)) => may_put(nested),
+        Some(PbTxnOpRequest::RequestRange(_) | PbTxnOpRequest::RequestDeleteRange(_)) | None => false,
+    })
+}
+
 impl Plan {
     /// Chooses the branches by the store as it is at a revision.
     pub(super) fn choose(store: &Store, request: PbTxnRequest, revision: i64) -> Self {

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::engine::Engine;
+use crate::machine::Machine;
 
 /// The time to live of a lease that there is not.
 const NO_LEASE: i64 = -1;
@@ -38,7 +39,6 @@ impl PbLeaseService for LeaseService {
             Ok(((id, ttl), Some(effect)))
         });
         let (id, ttl) = granted.await?;
-        self.engine.granted();
         let header = self.engine.fill(None);
         Ok(Response::new(PbLeaseGrantResponse { header, id, ttl, error: String::new() }))
     }
@@ -76,12 +76,14 @@ impl PbLeaseService for LeaseService {
     ) -> Result<Response<PbLeaseTimeToLiveResponse>, Status> {
         let PbLeaseTimeToLiveRequest { id, keys } = request.into_inner();
         let mut answer = PbLeaseTimeToLiveResponse { id, ttl: NO_LEASE, ..PbLeaseTimeToLiveResponse::default() };
-        if let Some(lease) = self.engine.read().machine.lessor().get(id) {
+        // What is not durable yet may not be told.
+        let lease = self.engine.write(|machine| Ok((machine.lessor().get(id).cloned(), None))).await?;
+        if let Some(lease) = lease {
             let left = lease.deadline.saturating_duration_since(Instant::now()).as_secs();
             answer.ttl = i64::try_from(left).unwrap_or(i64::MAX);
             answer.granted_ttl = lease.ttl;
             if keys {
-                answer.keys = lease.keys.iter().cloned().collect();
+                answer.keys = lease.keys.into_iter().collect();
             }
         }
         answer.header = self.engine.fill(None);
@@ -89,7 +91,8 @@ impl PbLeaseService for LeaseService {
     }
 
     async fn lease_leases(&self, _: Request<PbLeaseLeasesRequest>) -> Result<Response<PbLeaseLeasesResponse>, Status> {
-        let leases = self.engine.read().machine.lessor().ids().map(|id| PbLeaseStatus { id }).collect();
+        let list = |machine: &mut Machine| machine.lessor().ids().map(|id| PbLeaseStatus { id }).collect();
+        let leases = self.engine.write(|machine| Ok((list(machine), None))).await?;
         Ok(Response::new(PbLeaseLeasesResponse { header: self.engine.fill(None), leases }))
     }
 }

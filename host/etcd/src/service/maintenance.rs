@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use etcd_client::proto::{
-    PbAlarmRequest, PbAlarmResponse, PbDefragmentRequest, PbDefragmentResponse, PbDowngradeRequest,
+    PbAlarmMember, PbAlarmRequest, PbAlarmResponse, PbDefragmentRequest, PbDefragmentResponse, PbDowngradeRequest,
     PbDowngradeResponse, PbHashKvRequest, PbHashKvResponse, PbHashRequest, PbHashResponse, PbMaintenanceService,
     PbMoveLeaderRequest, PbMoveLeaderResponse, PbSnapshotRequest, PbSnapshotResponse, PbStatusRequest,
     PbStatusResponse,
@@ -16,6 +16,9 @@ use crate::engine::Engine;
 /// The release whose answers it gives. Clients choose by it what they may ask for.
 const VERSION: &str = "3.4.23";
 
+/// The alarm of that name.
+const NO_SPACE: i32 = etcd_client::AlarmType::Nospace as i32;
+
 /// What a server says of itself.
 pub struct MaintenanceService(pub Arc<Engine>);
 
@@ -25,9 +28,12 @@ fn not_here<T>(method: &str) -> Result<T, Status> {
 
 #[async_trait]
 impl PbMaintenanceService for MaintenanceService {
-    /// There are no alarms: it has no quota.
+    /// The only one is that there is no space, for as long as that is so.
     async fn alarm(&self, _: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
-        Ok(Response::new(PbAlarmResponse { header: self.0.fill(None), alarms: Vec::new() }))
+        let is_full = self.0.read().machine.is_full();
+        let no_space = PbAlarmMember { member_id: self.0.identity().member_id, alarm: NO_SPACE };
+        let alarms = is_full.then_some(no_space).into_iter().collect();
+        Ok(Response::new(PbAlarmResponse { header: self.0.fill(None), alarms }))
     }
 
     async fn status(&self, _: Request<PbStatusRequest>) -> Result<Response<PbStatusResponse>, Status> {

@@ -4,6 +4,9 @@ use std::sync::Arc;
 
 use etcd_client::proto::PbKeyValue;
 
+/// What a version takes beside its key and its value: its numbers, and its places in key and log.
+const OVERHEAD: usize = 160;
+
 /// A key after one change. Its `mod_revision` is the revision of that.
 #[derive(Clone, Debug)]
 pub struct Version {
@@ -11,6 +14,13 @@ pub struct Version {
     pub kv: Arc<PbKeyValue>,
     /// It is gone.
     pub deleted: bool,
+}
+
+impl Version {
+    /// About how many bytes it takes, with its places in key and log.
+    pub fn bytes(&self) -> u64 {
+        (self.kv.key.len() + self.kv.value.len() + OVERHEAD) as u64
+    }
 }
 
 /// All versions that can still be read, oldest first.
@@ -37,13 +47,13 @@ impl Versions {
         self.0.push(version);
     }
 
-    /// Keeps what is needed to read this revision and later ones.
-    pub(super) fn compact(&mut self, revision: i64) {
+    /// Keeps what is needed to read this revision and later ones. Returns about how many bytes the others took.
+    pub(super) fn compact(&mut self, revision: i64) -> u64 {
         let after = self.0.partition_point(|version| version.kv.mod_revision <= revision);
-        let Some(counts) = after.checked_sub(1) else { return };
+        let Some(counts) = after.checked_sub(1) else { return 0 };
         // That a key is absent needs no version to say so.
         let first = if self.0[counts].deleted { after } else { counts };
-        self.0.drain(..first);
+        self.0.drain(..first).map(|version| version.bytes()).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {

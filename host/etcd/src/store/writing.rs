@@ -60,7 +60,7 @@ impl<'a> Writing<'a> {
     }
 
     fn change(&mut self, version: Version) {
-        self.store.keys.entry(version.kv.key.clone()).or_default().push(version.clone());
+        self.store.keep(version.clone());
         self.changes.push(version);
     }
 

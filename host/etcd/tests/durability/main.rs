@@ -26,12 +26,17 @@ fn serve() -> PathBuf {
 
 impl Served {
     fn start(data: &Path) -> Self {
-        let mut process = Command::new(serve())
-            .arg("0")
-            .arg(data)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the example was built with the tests");
+        Self::run(Command::new(serve()).arg("0").arg(data))
+    }
+
+    /// No file of its may grow beyond half a million bytes.
+    fn limited(data: &Path) -> Self {
+        let script = r#"trap '' XFSZ; ulimit -f 1000; exec "$0" 0 "$1""#;
+        Self::run(Command::new("sh").arg("-c").arg(script).arg(serve()).arg(data))
+    }
+
+    fn run(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("the example was built with the tests");
         let mut endpoint = String::new();
         let output = process.stdout.take().expect("it is piped");
         BufReader::new(output).read_line(&mut endpoint).expect("it says where it listens");
@@ -156,6 +161,49 @@ async fn without_a_directory_each_start_is_another_cluster() {
 }
 
 #[tokio::test]
+async fn a_second_process_is_told_of_the_directory_and_not_of_its_port() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let first = EmbeddedEtcd::start_with(&in_directory(directory.path())).await.expect("a directory");
+    let settings = Settings { ports: vec![first.address().port()], ..in_directory(directory.path()) };
+    let refused = EmbeddedEtcd::start_with(&settings).await.err().expect("it is held");
+    assert!(matches!(refused, StartError::Data(_)), "{refused}");
+    // Where only the port is taken, the directory is free again.
+    let other = tempfile::tempdir().expect("a directory");
+    let settings = Settings { data_dir: Some(other.path().to_owned()), ..settings };
+    let refused = EmbeddedEtcd::start_with(&settings).await.err().expect("it is taken");
+    assert!(matches!(refused, StartError::Listen { .. }), "{refused}");
+    EmbeddedEtcd::start_with(&in_directory(other.path())).await.expect("it is free");
+}
+
+/// A process that may not write large files is like a disk that is full.
+#[tokio::test]
+async fn where_nothing_can_be_written_any_more_reads_go_on_and_nothing_acknowledged_is_lost() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut served = Served::limited(directory.path());
+    let mut client = served.client().await;
+    let mut acknowledged = 0;
+    let refused = loop {
+        assert!(acknowledged < 2000, "there is no limit");
+        match client.put("number", (acknowledged + 1).to_string(), None).await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error.to_string(),
+        }
+    };
+    assert!(acknowledged > 100, "{acknowledged}: {refused}");
+    assert!(refused.contains("the data directory cannot be written"), "{refused}");
+    assert_eq!(number(&mut client).await, acknowledged, "what was not acknowledged is not shown");
+    assert!(client.lease_grant(10, None).await.is_err(), "nothing else is taken");
+    served.kill();
+    let served = Served::start(directory.path());
+    assert_eq!(number(&mut served.client().await).await, acknowledged);
+}
+
+async fn number(client: &mut Client) -> i32 {
+    let found = client.get("number", None).await.expect("reads go on");
+    found.kvs()[0].value_str().expect("a number").parse().expect("a number")
+}
+
+#[tokio::test]
 async fn a_damaged_directory_is_refused_with_file_and_offset() {
     let directory = tempfile::tempdir().expect("a directory");
     let settings = in_directory(directory.path());
@@ -163,9 +211,9 @@ async fn a_damaged_directory_is_refused_with_file_and_offset() {
     let mut client = Client::connect([etcd.endpoint()], None).await.expect("it listens");
     client.put("a", "1", None).await.expect("a put");
     etcd.stop().await;
-    let journal = directory.path().join("journal");
+    let journal = directory.path().join("journal.1");
     let mut bytes = std::fs::read(&journal).expect("a journal");
-    let last = bytes.len() - 1;
+    let last = bytes.iter().rposition(|byte| *byte != 0).expect("something was written");
     bytes[last] ^= 1;
     std::fs::write(&journal, &bytes).expect("it can be written");
 

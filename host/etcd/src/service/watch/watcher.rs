@@ -12,6 +12,9 @@ use crate::store::{Entry, Interval, Store, Version};
 /// The most revisions that one answer tells of, as etcd has it.
 const MAX_REVISIONS: usize = 1000;
 
+/// An answer that has more bytes than this has no further revision; etcd has no such limit, and holds all of it in memory.
+const MAX_BYTES: usize = 8 << 20;
+
 /// A watch that is so many revisions behind is told many in one answer, like one that begins in the past.
 const LIVE_WITHIN: i64 = 100;
 
@@ -70,18 +73,19 @@ impl Watcher {
         let live = self.live && visible.revision - self.next < LIVE_WITHIN;
         let entries = store.entries(self.next).take_while(|entry| entry.revision <= visible.revision);
         let mut told: Vec<PbWatchResponse> = Vec::new();
-        let mut revisions = 0;
+        let (mut revisions, mut bytes) = (0, 0);
         self.next = visible.revision + 1;
         for entry in entries {
             let events = self.events(store, entry, visible.compacted);
             if events.is_empty() {
                 continue;
             }
-            if revisions == MAX_REVISIONS {
+            if revisions == MAX_REVISIONS || bytes > MAX_BYTES {
                 self.next = entry.revision;
                 break;
             }
             revisions += 1;
+            bytes += events.iter().map(size).sum::<usize>();
             match told.last_mut() {
                 Some(last) if !live => last.events.extend(events),
                 _ => {
@@ -115,4 +119,9 @@ impl Watcher {
         };
         entry.changes.iter().filter(wanted).map(event).collect()
     }
+}
+
+/// About how many bytes an event takes.
+fn size(event: &PbEvent) -> usize {
+    [&event.kv, &event.prev_kv].into_iter().flatten().map(|kv| kv.key.len() + kv.value.len()).sum()
 }

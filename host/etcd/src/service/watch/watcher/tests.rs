@@ -83,3 +83,15 @@ fn a_watch_that_waits_in_the_present_is_not_ended_by_a_compaction() {
     store.write(|writing| writing.put(b"a".into(), vec![], 0));
     assert_eq!(tell(&mut watcher, &store), [(5, vec![5])]);
 }
+
+#[test]
+fn large_revisions_come_in_several_answers_without_a_gap() {
+    let (mut store, mut watcher) = (Store::default(), watcher(2));
+    for _ in 0..20 {
+        store.write(|writing| writing.put(b"a".into(), vec![7; 1 << 20], 0));
+    }
+    let told: Vec<_> = std::iter::from_fn(|| tell(&mut watcher, &store).pop()).collect();
+    assert_eq!(told.iter().map(|(_, revisions)| revisions.len()).collect::<Vec<_>>(), [8, 8, 4]);
+    let revisions: Vec<_> = told.into_iter().flat_map(|(_, revisions)| revisions).collect();
+    assert_eq!(revisions, (2..=21).collect::<Vec<_>>());
+}
