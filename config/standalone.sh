@@ -17,9 +17,9 @@ cargo build --release --workspace
 
 mkdir -p data
 chmod go-w data
-# Debian's package of etcd starts one, and a machine's own is as good: its port would be taken.
+# Debian's package of etcd starts one, and a machine's own is as good; the port is taken in any case.
 if (exec 3<>"/dev/tcp/127.0.0.1/2379") 2>/dev/null; then
-    echo "taking the etcd that answers at 127.0.0.1:2379"
+    echo "something listens at 127.0.0.1:2379: it is used as the etcd, and none runs within the host"
     export COMPONENTHOST_ETCD_EMBEDDED=false COMPONENTHOST_ETCD_DATA_DIR=
 fi
 exec target/release/componenthost --config config/standalone.toml

@@ -28,6 +28,12 @@ const COMPACT_EVERY: Duration = Duration::from_secs(300);
 /// As soon as the revisions that are kept take more than this, some are thrown away as well: half as much is left.
 const HISTORY_BYTES: u64 = 64 << 20;
 
+/// A request waits so long for its disk: about as long as etcd lets one wait.
+const WRITE_LIMIT: Duration = Duration::from_secs(7);
+
+/// While so many bytes wait to be written, nothing is decided.
+const WAITING_BYTES: usize = 64 << 20;
+
 /// What is durable, and so may be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visible {
@@ -124,7 +130,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// What the request says; or that nothing can be made durable any more.
+    /// What the request says; that nothing can be made durable any more, or was not within seven seconds.
     ///
     /// # Cancel safety
     ///
@@ -136,7 +142,8 @@ impl Engine {
         let (answer, durable) = self.decide(request)?;
         if let Some(durable) = durable {
             // The keeper answers all, or has ended with the whole process' data.
-            durable.await.unwrap_or(Err(Refusal::Stopped))?;
+            let told = tokio::time::timeout(WRITE_LIMIT, durable).await.map_err(|_| Refusal::TimedOut)?;
+            told.unwrap_or(Err(Refusal::Stopped))?;
         }
         answer
     }
@@ -150,6 +157,9 @@ impl Engine {
         let mut state = self.lock();
         if let Some(refusal) = state.ended {
             return Err(refusal);
+        }
+        if state.pending.bytes() > WAITING_BYTES {
+            return Err(Refusal::TooManyRequests);
         }
         let (answer, effect) = match request(&mut state.machine) {
             Ok((answer, effect)) => (Ok(answer), effect),
@@ -178,11 +188,20 @@ impl Engine {
         Ok((answer, durable))
     }
 
-    /// Renews a lease: that is not kept, and nobody waits.
-    pub fn renew(&self, lease: i64) -> Option<i64> {
+    /// Renews a lease: that is not kept, and nobody waits; none where there is no such lease, durably.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::write`].
+    pub async fn renew(&self, lease: i64) -> Result<Option<i64>, Refusal> {
         // When it came counts, not when its turn was.
         let now = Instant::now();
-        self.lock().machine.renew(lease, now)
+        let renewed = self.lock().machine.renew(lease, now);
+        if renewed.is_none() {
+            // What has ended it may not be told before it is durable.
+            self.write(|_| Ok(((), None))).await?;
+        }
+        Ok(renewed)
     }
 
     /// What is durable becomes visible. Under the lock, so that the order is that of the revisions.

@@ -1,7 +1,7 @@
 //! Leases, without I/O: who lives until when, and which keys go with whom. The time is handed in.
 //!
 //! Which keys a lease has follows from the store's changes ([`Lessor::follow`]), whether they come from a request or from a
-//! data directory. To revoke is to forget the lease and to delete its keys; `apply` does the latter, because it makes a
+//! data directory. To revoke is to forget the lease and to delete its keys; `machine` does the latter, because it makes a
 //! revision of it.
 
 #[cfg(test)]

@@ -17,13 +17,17 @@
 //!
 //! # What differs from etcd 3.4
 //!
-//! * Users and their tokens, TLS, snapshots, hashes, downgrades and changes of the members are not here: what asks for them is
-//!   answered `Unimplemented`.
+//! * Users and their tokens, TLS, snapshots, hashes, downgrades, changes of the members, and the services of locks, elections and
+//!   health are not here: what asks for them is answered `Unimplemented`. There is no HTTP/1: `/health`, `/version`, `/metrics`.
+//! * A message of more than 64 MiB is refused by gRPC's own words.
+//! * A watch that is behind, because its client does not read, is ended by a compaction of what it was not told; etcd keeps what
+//!   is on its way.
 //! * The quota is of what is in memory, and its alarm is over as soon as enough was compacted: nobody needs to disarm it.
 //! * A watch that begins at the compacted revision is told of that revision's deletions, too, as by later releases of etcd.
 //! * A transaction that deletes all keys from one on and puts one of these with its former value or lease is refused as one
 //!   that writes a key twice; etcd's process ends of it.
-//! * Where the data directory cannot be written any more, writes are refused with `Unavailable` until the next start.
+//! * A sort target that there is not is refused, as by later releases; etcd's process ends of it.
+//! * Where the data directory cannot be written any more, writes and questions for leases are refused with `Unavailable` until the next start.
 //! * Leases end at their very second; etcd looks twice a second.
 //!
 //! # Layout

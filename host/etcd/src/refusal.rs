@@ -59,6 +59,12 @@ pub enum Refusal {
     /// The data directory cannot be written: nothing more is acknowledged.
     #[error("etcdserver: the data directory cannot be written; see the log of the process")]
     Broken,
+    /// The disk did not answer in time: whether it is kept is not known.
+    #[error("etcdserver: request timed out")]
+    TimedOut,
+    /// The disk does not answer, and much waits for it.
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
     /// The server stops.
     #[error("etcdserver: server stopped")]
     Stopped,
@@ -78,8 +84,8 @@ impl Refusal {
             Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => Code::OutOfRange,
             Self::LeaseNotFound => Code::NotFound,
             Self::LeaseExists => Code::FailedPrecondition,
-            Self::MessageTooLarge { .. } | Self::NoSpace => Code::ResourceExhausted,
-            Self::Broken | Self::Stopped => Code::Unavailable,
+            Self::MessageTooLarge { .. } | Self::NoSpace | Self::TooManyRequests => Code::ResourceExhausted,
+            Self::Broken | Self::TimedOut | Self::Stopped => Code::Unavailable,
         }
     }
 }

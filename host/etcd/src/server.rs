@@ -79,7 +79,7 @@ pub enum StartError {
     Data(#[from] DataError),
 }
 
-/// A running server. On drop it ends at once.
+/// A running server. On drop it ends soon, without waiting for who is served; who needs its port again stops it.
 pub struct EmbeddedEtcd {
     address: SocketAddr,
     engine: Arc<Engine>,
@@ -162,6 +162,9 @@ impl EmbeddedEtcd {
         self.stop.cancel();
         if tokio::time::timeout(STOP_LIMIT, &mut self.serving).await.is_err() {
             tracing::warn!(limit = ?STOP_LIMIT, "requests to the embedded etcd were cut at its stop");
+            self.serving.abort();
+            // It ends at once; that it was aborted is what it says.
+            let _ = (&mut self.serving).await;
         }
         let engine = Arc::clone(&self.engine);
         let ended = tokio::task::spawn_blocking(move || engine.end(STOP_LIMIT)).await;
@@ -203,7 +206,7 @@ async fn listen(port: u16) -> Result<(TcpListener, SocketAddr), StartError> {
 }
 
 /// The bytes of the largest message that is read at all.
-const LARGEST_MESSAGE: usize = 4 << 20;
+const LARGEST_MESSAGE: usize = 64 << 20;
 
 /// Serves until it is stopped.
 async fn serve(listeners: Vec<TcpListener>, address: SocketAddr, engine: Arc<Engine>, stop: CancellationToken) {

@@ -2,7 +2,7 @@
 //!
 //! A revision is one request that changed something; the empty store is at revision 1, as etcd's is. All changes of one
 //! request share its revision. Reads name the revision that they want; which one clients may see is not decided here, nor are
-//! leases known beyond their ids. Written through [`Writing`] by `apply`, read by it and by `watch`.
+//! leases known beyond their ids. Written through [`Writing`] by `machine`, read by it and by `watch`.
 
 mod interval;
 mod versions;

@@ -55,6 +55,11 @@ impl Pending {
         self.size
     }
 
+    /// So many bytes wait to be written.
+    pub(super) fn bytes(&self) -> usize {
+        self.batch.records.len()
+    }
+
     pub(super) fn add(&mut self, effect: &Effect) {
         encode(effect, &mut self.batch.records);
         self.batch.revision = effect.revision().or(self.batch.revision);
@@ -149,8 +154,8 @@ fn keep(mut journal: Journal, engine: &Engine) {
         if !settle(engine, &journal, batch, written) {
             return;
         }
-        if let Some(image) = image {
-            journal.rewrite(image);
+        if let Some(Err(error)) = image.map(|image| journal.rewrite(image)) {
+            return broken(engine, &error);
         }
     }
 }
@@ -159,26 +164,28 @@ fn keep(mut journal: Journal, engine: &Engine) {
 fn settle(engine: &Engine, journal: &Journal, batch: Batch, written: Result<(), DataError>) -> bool {
     let mut state = engine.lock();
     state.pending.writing = false;
-    let mut waiting = batch.waiting;
-    let told = match &written {
-        Ok(()) => {
-            engine.show(&mut state, batch.revision, batch.compaction);
-            state.pending.size = journal.size();
-            Ok(())
-        }
-        Err(_) => {
-            state.ended = Some(Refusal::Broken);
-            waiting.append(&mut state.pending.batch.waiting);
-            Err(Refusal::Broken)
-        }
-    };
-    drop(state);
-    answer(waiting, told);
-    if let Err(error) = &written {
-        let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-        tracing::error!(%error, cause, "the embedded etcd takes no more writes; its reads go on");
+    if let Err(error) = written {
+        drop(state);
+        broken(engine, &error);
+        answer(batch.waiting, Err(Refusal::Broken));
+        return false;
     }
-    written.is_ok()
+    engine.show(&mut state, batch.revision, batch.compaction);
+    state.pending.size = journal.size();
+    drop(state);
+    answer(batch.waiting, Ok(()));
+    true
+}
+
+/// Nothing is written any more.
+fn broken(engine: &Engine, error: &DataError) {
+    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    tracing::error!(%error, cause, "the embedded etcd takes no more writes; its reads of keys go on");
+    let mut state = engine.lock();
+    state.ended = Some(Refusal::Broken);
+    let waiting = std::mem::take(&mut state.pending.batch.waiting);
+    drop(state);
+    answer(waiting, Err(Refusal::Broken));
 }
 
 fn answer(waiting: Vec<oneshot::Sender<Result<(), Refusal>>>, told: Result<(), Refusal>) {

@@ -124,3 +124,30 @@ async fn leases_that_end_together_are_decided_before_the_first_is_durable() {
     assert_eq!(revoked, None, "nothing is durable");
     assert_eq!(engine.read().machine.lessor().ids().count(), 0);
 }
+
+/// With a disk that never answers.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_disk_that_hangs_is_told_so_and_others_are_not_let_in() {
+    let engine = Engine::new(Identity::new(None), Machine::default(), Pending::new(0));
+    assert_eq!(engine.write(grant(1, 5)).await, Err(Refusal::TimedOut));
+    let large = PbPutRequest { key: b"a".to_vec(), value: vec![7; 1 << 20], ..PbPutRequest::default() };
+    let mut waiting = 0;
+    let refused = loop {
+        assert!(waiting < 100, "nobody is kept out");
+        match engine.decide(|machine| machine.put(large.clone())) {
+            Ok(_) => waiting += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!((refused, waiting), (Refusal::TooManyRequests, 64));
+}
+
+/// A lease is told to be gone when a crash cannot bring it back.
+#[tokio::test(start_paused = true)]
+async fn a_renewal_of_what_has_ended_waits_until_that_is_durable() {
+    let engine = Engine::new(Identity::new(None), Machine::default(), Pending::new(0));
+    engine.decide(grant(1, 5)).expect("it is decided").0.expect("a new id");
+    assert_eq!(engine.renew(1).await, Ok(Some(5)), "nothing has to be kept of that");
+    engine.decide(|machine| machine.revoke(1).map(|effect| ((), Some(effect)))).expect("it is decided").0.expect("it");
+    assert_eq!(engine.renew(1).now_or_never(), None);
+}

@@ -55,8 +55,24 @@ impl Image {
             .chain([effect(Effect::Compaction(compaction)), Record::end()])
     }
 
-    /// Writes it as the base before the journal that begins with this chain, unless it is told to stop. Returns its size.
+    /// Writes it as the base before the journal that begins with this chain, unless it is told to stop. Returns its size. What
+    /// was not finished takes no room.
     pub(super) fn write(
+        self,
+        directory: &Directory,
+        number: u64,
+        next: Chain,
+        stop: &AtomicBool,
+    ) -> Result<Option<u64>, DataError> {
+        let written = self.try_write(directory, number, next, stop);
+        if !matches!(written, Ok(Some(_))) {
+            // Else the next start does it.
+            let _ = directory.forget(&directory.base(number));
+        }
+        written
+    }
+
+    fn try_write(
         self,
         directory: &Directory,
         number: u64,

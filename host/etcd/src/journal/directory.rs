@@ -3,24 +3,26 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `lock` | the process that has it |
-//! | `cluster` | the cluster whose data this is, by its id: it was begun once |
+//! | `cluster` | the id of the cluster whose data this is, and the last journal that may have something |
 //! | `base.N` | all that there was when `journal.N` began |
 //! | `journal.N` | what came since; `journal.N+1` goes on where a later base is being written |
 //! | `journal.N.cut-O` | the bytes of an unfinished write that were cut off at `O` |
 //!
-//! A file that a start needs has its name only once its content is durable.
+//! A file that a start needs has its name only once its content is durable, and is used once its name is.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::error::DataError;
+use super::error::{Damage, DataError};
 
 /// A directory that is ours until this is dropped.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
+    /// Itself, to make names durable: opened while there is a descriptor for it.
+    itself: File,
     /// The system's lock goes with it, however the process ends.
     _lock: File,
 }
@@ -51,7 +53,8 @@ impl Directory {
         }
         let named = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         named.map_err(open)?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        let itself = File::open(path).map_err(open)?;
+        Ok(Self { path: path.to_owned(), itself, _lock: lock })
     }
 
     pub(super) fn base(&self, number: u64) -> PathBuf {
@@ -73,11 +76,12 @@ impl Directory {
     /// One that has to be there is missing.
     pub(super) fn find(&self) -> Result<Found, DataError> {
         let (bases, mut journals) = (self.numbers("base")?, self.numbers("journal")?);
+        let begun = self.begun()?;
         let missing = |path| Err(DataError::Missing { path, directory: self.path.clone() });
         let Some(base) = bases.last().copied() else {
             // A first start that was interrupted has left its first journal, and no more.
-            let begun = self.cluster().exists() || journals.last().is_some_and(|last| *last > FIRST);
-            return if begun {
+            let has_begun = begun.is_some() || journals.last().is_some_and(|last| *last > FIRST);
+            return if has_begun {
                 missing(self.base(journals.first().copied().unwrap_or(FIRST)))
             } else {
                 Ok(Found::Nothing)
@@ -85,8 +89,9 @@ impl Directory {
         };
         journals.retain(|number| *number >= base);
         let present = (base..).zip(&journals).take_while(|(expected, number)| expected == *number).count();
-        if present == 0 || present < journals.len() {
-            return missing(self.journal(base + present as u64));
+        let next = base + present as u64;
+        if present == 0 || present < journals.len() || begun.is_some_and(|last| next <= last) {
+            return missing(self.journal(next));
         }
         Ok(Found::Kept { base, journals })
     }
@@ -124,8 +129,7 @@ impl Directory {
     /// Gives a file, whose content is durable, its name.
     pub(super) fn publish(&self, path: &Path) -> Result<(), DataError> {
         let moved = std::fs::rename(unpublished(path), path);
-        // The name is durable once the directory is.
-        let synced = moved.and_then(|()| sync(&self.path));
+        let synced = moved.and_then(|()| self.itself.sync_all());
         synced.map_err(|source| DataError::Write { path: path.to_owned(), source })
     }
 
@@ -137,12 +141,39 @@ impl Directory {
         self.publish(path)
     }
 
-    /// From now on this directory is never taken for an empty one.
-    pub(super) fn begun(&self, cluster_id: u64) -> Result<(), DataError> {
-        if self.cluster().exists() {
-            return Ok(());
+    /// Names that were given before are durable: a process may have ended in between.
+    pub(super) fn sync(&self) -> Result<(), DataError> {
+        self.itself.sync_all().map_err(|source| DataError::Write { path: self.path.clone(), source })
+    }
+
+    /// From now on this directory is never taken for an empty one, nor for one that ends before this journal.
+    pub(super) fn begin(&self, cluster_id: u64, journal: u64) -> Result<(), DataError> {
+        self.put(&self.cluster(), format!("{cluster_id:x} {journal}\n").as_bytes())
+    }
+
+    /// The last journal that may have something, where it was begun.
+    pub(super) fn begun(&self) -> Result<Option<u64>, DataError> {
+        let path = self.cluster();
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(DataError::Read { path, source }),
+        };
+        let last = text.split_ascii_whitespace().nth(1).and_then(|number| number.parse().ok());
+        last.map(Some).ok_or(DataError::Damaged { path, offset: 0, damage: Damage::Format })
+    }
+
+    /// Takes back a file that could not be put into use, with its name or without.
+    pub(super) fn forget(&self, path: &Path) -> Result<(), DataError> {
+        for path in [unpublished(path), path.to_owned()] {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(DataError::Write { path, source });
+                }
+                _ => {}
+            }
         }
-        self.put(&self.cluster(), format!("{cluster_id:x}\n").as_bytes())
+        self.sync()
     }
 
     /// Keeps bytes that are cut off a journal, so that nothing is lost should somebody miss them.
@@ -183,15 +214,12 @@ fn unpublished(path: &Path) -> PathBuf {
 fn make(path: &Path) -> io::Result<()> {
     let missing: Vec<_> = path.ancestors().take_while(|one| !one.as_os_str().is_empty() && !one.exists()).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-    for one in missing {
+    // Its own name each time: a process may have ended in between.
+    for one in missing.into_iter().chain([path]) {
         let above = one.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync(above)?;
+        File::open(above)?.sync_all()?;
     }
     Ok(())
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 fn options() -> OpenOptions {

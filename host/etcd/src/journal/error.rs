@@ -42,7 +42,7 @@ pub enum DataError {
     },
     /// A file that it needs is not there.
     #[error(
-        "{path} is missing, and {directory} has data that needs it; restore it from a copy, or move the directory away to begin empty"
+        "{path} is missing, and {directory} has data that needs it; restore the directory from a copy, or move all of it away to begin empty"
     )]
     Missing {
         /// The file.
@@ -51,7 +51,9 @@ pub enum DataError {
         directory: PathBuf,
     },
     /// What is in it is not what was written.
-    #[error("{path} is damaged at byte {offset}: {damage}; restore it from a copy, or move it away to begin empty")]
+    #[error(
+        "{path} is damaged at byte {offset}: {damage}; restore the directory from a copy, or move all of it away to begin empty"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -48,7 +48,7 @@ impl Kept {
     /// Begins another base, and does not wait for it.
     fn begin_rewrite(&mut self) {
         let image = Image::of(&self.identity, &self.machine);
-        self.journal.rewrite(image);
+        self.journal.rewrite(image).expect("the last one stays in use");
     }
 
     fn rewrite(&mut self) {
@@ -129,13 +129,13 @@ fn a_journal_grows_over_many_times_its_room() {
     for _ in 0..10 {
         kept.put(put("a", &large, 0));
     }
-    let length = kept.journal.length;
+    let length = kept.journal.opened.length;
     assert!(length > 3 * ROOM && length.is_multiple_of(ROOM), "{length}");
     // One that would fill it to its end: something empty has to follow.
-    let sectors = usize::try_from(length - kept.journal.offset).expect("it is small") / SECTOR;
+    let sectors = usize::try_from(length - kept.journal.opened.offset).expect("it is small") / SECTOR;
     kept.put(put("a", &"x".repeat((sectors - 1) * (SECTOR - 1) + SECTOR / 2), 0));
-    assert_eq!(kept.journal.offset, length);
-    assert_eq!(kept.journal.length, length + ROOM);
+    assert_eq!(kept.journal.opened.offset, length);
+    assert_eq!(kept.journal.opened.length, length + ROOM);
     let shown = kept.shown();
     drop(kept);
     assert_eq!(Kept::open(&directory).shown(), shown);
@@ -223,14 +223,37 @@ fn what_is_left_over_is_removed_by_the_next_start() {
     assert_eq!(files(&directory), ["base.2", "cluster", "journal.2", "lock"]);
 }
 
+/// A base that a disk has no room for leaves what there was of it to others.
+#[test]
+fn what_was_written_of_a_base_is_removed_where_it_is_not_finished() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut kept = with_history(&directory);
+    kept.journal.stop.store(true, Ordering::Relaxed);
+    kept.rewrite();
+    assert_eq!(files(&directory), ["base.1", "cluster", "journal.1", "journal.2", "lock"]);
+    let shown = kept.shown();
+    drop(kept);
+    assert_eq!(Kept::open(&directory).shown(), shown);
+}
+
 #[test]
 fn a_journal_that_cannot_be_begun_leaves_the_last_one_in_use() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut kept = with_history(&directory);
-    std::fs::create_dir(path(&directory, "journal.2.new")).expect("it is free");
-    kept.begin_rewrite();
-    assert!(kept.journal.rewriting.is_none());
-    kept.put(put("d", "after it", 1));
+    // Before it has its name, and after.
+    for taken in ["journal.2.new", "cluster.new"] {
+        std::fs::create_dir(path(&directory, taken)).expect("it is free");
+        let image = Image::of(&kept.identity, &kept.machine);
+        let rewritten = kept.journal.rewrite(image);
+        assert!(kept.journal.rewriting.is_none());
+        std::fs::remove_dir(path(&directory, taken)).expect("it is there");
+        if taken == "cluster.new" {
+            // It cannot be taken back: nothing more is written, and nothing is lost.
+            assert!(rewritten.is_err());
+            break;
+        }
+        kept.put(put("d", "after it", 1));
+    }
     let shown = kept.shown();
     drop(kept);
     assert_eq!(Kept::open(&directory).shown(), shown);

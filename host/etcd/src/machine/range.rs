@@ -96,7 +96,8 @@ impl Options {
                     && within(kv.create_revision, self.min_create, self.max_create)
             });
         }
-        if self.order == NONE && self.target == KEY {
+        // What is no order is none; and what is to be sorted by no order by anything but its name, is sorted all the same.
+        if (self.order == NONE && self.target == KEY) || !(NONE..=DESCEND).contains(&self.order) {
             return Ok(());
         }
         let by: fn(&PbKeyValue, &PbKeyValue) -> Ordering = match self.target {

@@ -1,6 +1,7 @@
 //! Whether a request is well formed: what etcd refuses before it looks at any key.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use etcd_client::proto::{PbDeleteRequest, PbPutRequest, PbRangeRequest, PbTxnOpRequest, PbTxnRequest, PbTxnRequestOp};
 use prost::Message;
@@ -13,6 +14,9 @@ const MAX_TXN_OPS: usize = 128;
 
 /// The largest request that writes: etcd's default of 1.5 MiB.
 pub const MAX_REQUEST_BYTES: usize = 1536 * 1024;
+
+/// What one can sort by: key, version, both revisions, value.
+const SORT_TARGETS: RangeInclusive<i32> = 0..=4;
 
 /// What etcd counts beside the request itself: it wraps it for its log, with an id.
 const WRAPPING: usize = 18;
@@ -37,7 +41,11 @@ fn key(key: &[u8]) -> Result<(), Refusal> {
 
 /// A read.
 pub fn range(request: &PbRangeRequest) -> Result<(), Refusal> {
-    key(&request.key)
+    key(&request.key)?;
+    if !SORT_TARGETS.contains(&request.sort_target) {
+        return Err(Refusal::InvalidSortOption);
+    }
+    Ok(())
 }
 
 /// A put.
@@ -139,6 +147,15 @@ impl<'a> Written<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_cannot_sort_by_is_refused_in_a_transaction_too() {
+        let request = PbRangeRequest { key: b"a".into(), sort_target: 5, ..PbRangeRequest::default() };
+        assert_eq!(range(&request), Err(Refusal::InvalidSortOption));
+        let op = PbTxnRequestOp { request: Some(PbTxnOpRequest::RequestRange(request)) };
+        let txn_of = PbTxnRequest { failure: vec![op], ..PbTxnRequest::default() };
+        assert_eq!(txn(&txn_of), Err(Refusal::InvalidSortOption));
+    }
 
     #[test]
     fn what_a_transaction_deletes_it_cannot_keep() {

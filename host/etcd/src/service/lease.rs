@@ -60,12 +60,15 @@ impl PbLeaseService for LeaseService {
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let engine = Arc::clone(&self.engine);
         let stop = self.stop.clone();
-        let answers = request.into_inner().map(move |request| {
-            let id = request?.id;
-            // First the header: its revision may not be later than the renewal.
-            let header = engine.fill(None);
-            let ttl = engine.renew(id).unwrap_or(0);
-            Ok(PbLeaseKeepAliveResponse { header, id, ttl })
+        let answers = request.into_inner().then(move |request| {
+            let engine = Arc::clone(&engine);
+            async move {
+                let id = request?.id;
+                // First the header: its revision may not be later than the renewal.
+                let header = engine.fill(None);
+                let ttl = engine.renew(id).await?.unwrap_or(0);
+                Ok(PbLeaseKeepAliveResponse { header, id, ttl })
+            }
         });
         Ok(Response::new(Box::pin(answers.take_until(stop.cancelled_owned()))))
     }

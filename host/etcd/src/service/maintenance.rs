@@ -26,13 +26,18 @@ fn not_here<T>(method: &str) -> Result<T, Status> {
     Err(Status::unimplemented(format!("an embedded etcd has no {method}: run a real one where that is needed")))
 }
 
+impl MaintenanceService {
+    fn is_full(&self) -> bool {
+        self.0.read().machine.is_full()
+    }
+}
+
 #[async_trait]
 impl PbMaintenanceService for MaintenanceService {
     /// The only one is that there is no space, for as long as that is so.
     async fn alarm(&self, _: Request<PbAlarmRequest>) -> Result<Response<PbAlarmResponse>, Status> {
-        let is_full = self.0.read().machine.is_full();
         let no_space = PbAlarmMember { member_id: self.0.identity().member_id, alarm: NO_SPACE };
-        let alarms = is_full.then_some(no_space).into_iter().collect();
+        let alarms = self.is_full().then_some(no_space).into_iter().collect();
         Ok(Response::new(PbAlarmResponse { header: self.0.fill(None), alarms }))
     }
 
@@ -40,6 +45,8 @@ impl PbMaintenanceService for MaintenanceService {
         let identity = self.0.identity();
         let size = i64::try_from(self.0.kept_bytes()).unwrap_or(i64::MAX);
         let revision = self.0.visible().revision.unsigned_abs();
+        let no_space = format!("memberID:{} alarm:NOSPACE ", identity.member_id);
+        let errors = self.is_full().then_some(no_space).into_iter().collect();
         Ok(Response::new(PbStatusResponse {
             header: self.0.fill(None),
             version: VERSION.to_owned(),
@@ -50,6 +57,7 @@ impl PbMaintenanceService for MaintenanceService {
             raft_index: revision,
             raft_applied_index: revision,
             raft_term: identity.raft_term,
+            errors,
             ..PbStatusResponse::default()
         }))
     }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use self::fragment::fragments;
-use self::watcher::{Filters, Watcher};
+use self::watcher::{Filters, MAX_BYTES, Watcher, size};
 use self::watchers::Watchers;
 use crate::engine::Engine;
 use crate::refusal::Refusal;
@@ -111,10 +111,13 @@ impl WatchStream {
         self.revisions.mark_unchanged();
         let state = self.engine.read();
         let identity = self.engine.identity();
-        for watcher in self.watchers.iter_mut() {
+        let mut bytes = 0;
+        self.watchers.in_turn(|watcher| {
             let told = watcher.tell(state.machine.store(), state.visible, identity);
+            bytes += told.iter().flat_map(|answer| &answer.events).map(size).sum::<usize>();
             self.answers.extend(told.into_iter().flat_map(|answer| fragments(answer, watcher.fragment)));
-        }
+            bytes < MAX_BYTES
+        });
         !self.answers.is_empty()
     }
 

@@ -66,6 +66,24 @@ async fn transactions_are_refused_alike_and_change_nothing() {
 }
 
 #[tokio::test]
+async fn sort_orders_that_there_are_not_are_answered_alike() {
+    let pair = Pair::start().await;
+    for (key, value) in [("a", "2"), ("b", "1")] {
+        pair.put(put(key, value)).await.expect("a put");
+    }
+    for (sort_order, sort_target) in [(3, 0), (9, 4), (-1, 4), (200, 2)] {
+        let request = PbRangeRequest { sort_order, sort_target, ..everything() };
+        let counted = PbRangeRequest { count_only: true, ..request.clone() };
+        for request in [request, counted] {
+            let _ = pair.range(request.clone()).await;
+            let _ = pair.txn(all(vec![request.clone().op()])).await;
+            let _ = pair.txn(all(vec![put("c", "1").op(), request.op()])).await;
+        }
+    }
+    pair.range(everything()).await.expect("a read");
+}
+
+#[tokio::test]
 async fn duplicate_keys_are_found_alike() {
     let pair = Pair::start().await;
     let nested = |then: Vec<PbTxnRequestOp>, or_else: Vec<PbTxnRequestOp>| choose(vec![], then, or_else).op();
@@ -119,7 +137,7 @@ async fn large_requests_are_refused_at_the_same_byte() {
         assert_eq!(pair.txn(all(vec![put("a", &large(size - 20)).op()])).await.is_ok(), fits, "{size}");
     }
     // Beyond what gRPC takes in; and what only reads is not measured by etcd.
-    for size in [2_097_152 - 40, 2_097_152, 3_000_000] {
+    for size in [2_097_152 - 40, 2_097_152, 3_000_000, 6_000_000] {
         refused(pair.put(put("a", &large(size))).await);
         let _ = pair.range(get(&large(size))).await;
         let _ = pair.txn(all(vec![get(&large(size)).op()])).await;

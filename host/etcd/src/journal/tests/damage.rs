@@ -6,10 +6,10 @@ use super::*;
 fn wherever_a_write_was_cut_all_before_it_is_there() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut kept = with_history(&directory);
-    let (shown, begin) = (kept.shown(), to_usize(kept.journal.offset));
+    let (shown, begin) = (kept.shown(), to_usize(kept.journal.opened.offset));
     // Much of it is zeros, which is no sign of anything.
     kept.put(put("last", &"\0".repeat(4000), 0));
-    let end = to_usize(kept.journal.offset);
+    let end = to_usize(kept.journal.opened.offset);
     drop(kept);
     let whole = std::fs::read(path(&directory, "journal.1")).expect("a journal");
     let sectors = (end - begin) / SECTOR;
@@ -47,7 +47,7 @@ fn a_changed_byte_is_found_wherever_it_is() {
     let mut kept = with_history(&directory);
     kept.rewrite();
     kept.put(put("last", &"\0".repeat(1000), 0));
-    let written = to_usize(kept.journal.offset);
+    let written = to_usize(kept.journal.opened.offset);
     drop(kept);
     for name in ["base.2", "journal.2"] {
         let path = path(&directory, name);
@@ -72,7 +72,7 @@ fn a_file_that_was_cut_off_anywhere_is_found() {
     for value in ["1", "2"] {
         kept.put(put("last", &value.repeat(2000), 0));
     }
-    let written = to_usize(kept.journal.offset);
+    let written = to_usize(kept.journal.opened.offset);
     drop(kept);
     for name in ["base.2", "journal.2"] {
         let path = path(&directory, name);
@@ -113,7 +113,7 @@ fn a_frame_that_is_missing_is_found() {
     let mut kept = Kept::open(&directory);
     let ends = ["1", "2", "3"].map(|value| {
         kept.put(put("a", value, 0));
-        to_usize(kept.journal.offset)
+        to_usize(kept.journal.opened.offset)
     });
     drop(kept);
     let path = path(&directory, "journal.1");
@@ -136,9 +136,9 @@ fn a_frame_that_is_missing_is_found() {
 fn an_earlier_journal_may_not_end_unfinished() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut kept = with_history(&directory);
-    let before = to_usize(kept.journal.offset);
+    let before = to_usize(kept.journal.opened.offset);
     kept.put(put("last", &"x".repeat(2000), 0));
-    let end = to_usize(kept.journal.offset);
+    let end = to_usize(kept.journal.opened.offset);
     without_a_base(&directory, &mut kept);
     drop(kept);
     let first = path(&directory, "journal.1");
@@ -161,7 +161,7 @@ fn a_file_that_is_missing_is_named() {
     without_a_base(&directory, &mut kept);
     drop(kept);
     assert_eq!(files(&directory), ["base.1", "cluster", "journal.1", "journal.2", "journal.3", "lock"]);
-    for name in ["base.1", "journal.1", "journal.2"] {
+    for name in ["base.1", "journal.1", "journal.2", "journal.3"] {
         let (missing, aside) = (path(&directory, name), directory.path().join("aside"));
         std::fs::rename(&missing, &aside).expect("it is there");
         let before = files(&directory);
@@ -193,7 +193,7 @@ fn what_is_no_file_of_ours_is_refused() {
 
 /// The next journal begins, and no base can be written before it.
 fn without_a_base(directory: &TempDir, kept: &mut Kept) {
-    let taken = path(directory, &format!("base.{}.new", kept.journal.number + 1));
+    let taken = path(directory, &format!("base.{}.new", kept.journal.opened.number + 1));
     std::fs::create_dir(&taken).expect("it is free");
     kept.rewrite();
     std::fs::remove_dir(taken).expect("it is there");

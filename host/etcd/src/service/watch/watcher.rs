@@ -13,7 +13,7 @@ use crate::store::{Entry, Interval, Store, Version};
 const MAX_REVISIONS: usize = 1000;
 
 /// An answer that has more bytes than this has no further revision; etcd has no such limit, and holds all of it in memory.
-const MAX_BYTES: usize = 8 << 20;
+pub(super) const MAX_BYTES: usize = 8 << 20;
 
 /// A watch that is so many revisions behind is told many in one answer, like one that begins in the past.
 const LIVE_WITHIN: i64 = 100;
@@ -122,6 +122,6 @@ impl Watcher {
 }
 
 /// About how many bytes an event takes.
-fn size(event: &PbEvent) -> usize {
+pub(super) fn size(event: &PbEvent) -> usize {
     [&event.kv, &event.prev_kv].into_iter().flatten().map(|kv| kv.key.len() + kv.value.len()).sum()
 }

@@ -19,6 +19,8 @@ pub(super) enum NotMade {
 pub(super) struct Watchers {
     watchers: BTreeMap<i64, Watcher>,
     next_id: i64,
+    /// Whose turn it is.
+    turn: i64,
 }
 
 impl Watchers {
@@ -50,9 +52,61 @@ impl Watchers {
         self.watchers.values_mut()
     }
 
+    /// Each once, beginning where the last turn was ended, until one is told that it is enough.
+    pub(super) fn in_turn(&mut self, mut each: impl FnMut(&mut Watcher) -> bool) {
+        let turn = self.turn;
+        let (before, from): (Vec<_>, Vec<_>) = self.watchers.iter_mut().partition(|(id, _)| **id < turn);
+        for (id, watcher) in from.into_iter().chain(before) {
+            if !each(watcher) {
+                self.turn = *id + 1;
+                return;
+            }
+        }
+    }
+
     /// Up to which revision all watches have told everything, where they could have told up to this one.
     pub(super) fn told_through(&self, revision: i64) -> i64 {
         let told = self.watchers.values().filter(|watcher| !watcher.ended).map(|watcher| watcher.next - 1);
         told.fold(revision, i64::min)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::watch::watcher::Filters;
+    use crate::store::Interval;
+
+    #[test]
+    fn whoever_was_not_told_is_told_first() {
+        let mut watchers = Watchers::default();
+        for _ in 0..5 {
+            let (interval, filters) = (Interval::single(b"a".to_vec()), Filters::default());
+            let watcher = Watcher {
+                id: 0,
+                interval,
+                next: 1,
+                filters,
+                prev_kv: false,
+                fragment: false,
+                progress: false,
+                quiet: true,
+                live: false,
+                ended: false,
+            };
+            watchers.add(watcher).expect("it has a key");
+        }
+        // Two at a time are enough.
+        let told: Vec<_> = (0..3)
+            .map(|_| {
+                let mut told = Vec::new();
+                watchers.in_turn(|watcher| {
+                    told.push(watcher.id);
+                    told.len() < 2
+                });
+                told
+            })
+            .collect();
+        assert_eq!(told, [[0, 1], [2, 3], [4, 0]]);
     }
 }
