@@ -6,10 +6,11 @@
 //!
 //! It has what is mapped of the plugin, and no more: an unlinked file keeps its place on the disk for as long as it is
 //! mapped, which is for the life of the process, and most of a debug build is for debuggers. So the copy has a hash of its
-//! own; what is compared with the gate's is the whole content.
+//! own. It is made of the bytes that the gate has read and hashed: whatever becomes of the file meanwhile, what is opened is
+//! what passed.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -59,19 +60,6 @@ pub enum CopyError {
         dir: PathBuf,
         /// What the system says.
         source: io::Error,
-    },
-    /// The content is not that which passed the gate.
-    #[error(
-        "{path} changed after it was looked at: expected sha256 {expected}, found {found}; replace a plugin by renaming the \
-         new file over the old one, not by writing into it"
-    )]
-    Changed {
-        /// The plugin.
-        path: PathBuf,
-        /// What passed the gate.
-        expected: Digest,
-        /// What is there now.
-        found: Digest,
     },
     /// The copy is not what was written.
     #[error(
@@ -139,18 +127,9 @@ pub fn private_copy(admitted: &Admitted, dir: &Path, generation: u64) -> Result<
     let prefix = format!("{stem}.{}.g{generation}.", admitted.sha256.short());
     // It makes a new file (`O_EXCL`) of mode 0600, and a few letters of its own keep it from a file that a killed host left.
     let copy = tempfile::Builder::new().prefix(&prefix).suffix(".so").tempfile_in(dir).map_err(io_error)?;
-    let mut original = &admitted.file;
-    original.seek(SeekFrom::Start(0)).map_err(io_error)?;
-    // Read once, so that what is written is of what was hashed.
-    let mut bytes = Vec::new();
-    original.read_to_end(&mut bytes).map_err(io_error)?;
-    let found = Digest::of(&bytes);
-    if found != admitted.sha256 {
-        return Err(CopyError::Changed { path: admitted.path.clone(), expected: admitted.sha256, found });
-    }
-    admitted.mapped.keep(&mut bytes);
-    copy.as_file().write_all(&bytes).map_err(io_error)?;
-    Ok(PrivateCopy { path: copy.into_temp_path(), sha256: Digest::of(&bytes), plugin: found })
+    let bytes = &admitted.image.0;
+    copy.as_file().write_all(bytes).map_err(io_error)?;
+    Ok(PrivateCopy { path: copy.into_temp_path(), sha256: Digest::of(bytes), plugin: admitted.sha256 })
 }
 
 fn make_private(dir: &Path, trusted_root: &Path) -> Result<(), CopyError> {

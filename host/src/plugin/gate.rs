@@ -19,6 +19,7 @@ pub mod handshake;
 pub mod keys;
 pub mod place;
 
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -146,10 +147,19 @@ pub struct Admitted {
     pub exported: Vec<String>,
     /// What of it is mapped.
     pub mapped: Mapped,
-    /// The file that was looked at. What is copied is read from here, so that exchanging the path changes nothing.
-    pub(super) file: File,
+    /// The bytes that are mapped, of those that were looked at: what is copied is what passed, whatever becomes of the file.
+    pub(super) image: Image,
     /// For the directory of copies, to which the same rule applies.
     pub(super) trusted_root: PathBuf,
+}
+
+/// What is mapped of a plugin; not shown.
+pub(super) struct Image(pub(super) Vec<u8>);
+
+impl fmt::Debug for Image {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} bytes", self.0.len())
+    }
 }
 
 /// The file that a plugin's name or path leads to.
@@ -235,7 +245,9 @@ impl Unread {
             elf::read(&bytes).map_err(|source| GateError::NoPlugin { path: path.clone(), source })?;
         let trusted_root = config.trusted_root.clone();
         let size = bytes.len() as u64;
-        Ok(Admitted { path, sha256, size, entry_symbol, exported, mapped, file, trusted_root })
+        mapped.keep(&mut bytes);
+        bytes.shrink_to_fit();
+        Ok(Admitted { path, sha256, size, entry_symbol, exported, mapped, image: Image(bytes), trusted_root })
     }
 }
 

@@ -47,20 +47,13 @@ fn a_copy_has_what_is_mapped_and_opens() {
 }
 
 #[test]
-fn a_copy_that_was_changed_is_told_from_a_plugin_that_was() {
+fn a_copy_that_was_changed_is_told() {
     let (dir, path) = debug_build();
     let admitted = look(dir.path(), &path).expect("a plugin");
     let copy = private_copy(&admitted, &dir.path().join("copies"), 1).expect("a copy");
     fs::write(copy.path(), "something else").expect("it is written into");
     let text = chain(&copy.verified_path().expect_err("it changed"));
     assert!(text.contains("private copy") && text.contains(&admitted.sha256.to_string()), "{text}");
-
-    // Behind all that is mapped: the copy would be the same, the plugin is not.
-    let mut bytes = fs::read(&path).expect("a file");
-    bytes.push(0);
-    fs::write(&path, bytes).expect("it is written into");
-    let refused = private_copy(&admitted, &dir.path().join("copies"), 1).expect_err("it changed");
-    assert!(matches!(&refused, CopyError::Changed { expected, .. } if *expected == admitted.sha256), "{refused}");
 }
 
 #[test]
