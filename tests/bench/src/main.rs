@@ -5,12 +5,14 @@
 //! * [`rows`]: what is measured, one file for each subject; here a new row begins
 //! * [`row`]: one line of the result, with its target and verdict; [`interval`]: what rounds allow to say
 //! * [`report`]: the table and the JSON; [`machine`]: where it was measured
+//! * [`built`]: the programs of users' that are measured
 //! * [`allocator`]: counts the bytes that are in use; [`peers`]: those that are called, in a process of their own
 //!
 //! A row compares ours with a baseline of the same run: rounds of both alternate, so that whatever the machine does beside
 //! meets both. Where there is nothing to compare with, a row has a bound of its own.
 
 mod allocator;
+mod built;
 mod interval;
 mod machine;
 mod peers;
@@ -20,6 +22,7 @@ mod rows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -32,7 +35,7 @@ use crate::row::Effort;
 struct Arguments {
     /// The rows to measure, by the beginning of their names; all where none is given.
     names: Vec<String>,
-    /// Fewer rounds: wider intervals, within a minute.
+    /// Fewer rounds: wider intervals, within five minutes.
     #[arg(long)]
     quick: bool,
     /// Writes the result as JSON too.
@@ -67,11 +70,14 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     }
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
+    built::build();
     let mut report = Report::begin(Machine::this(), effort);
     for subject in chosen {
+        let begin = Instant::now();
         for row in runtime.block_on((subject.measure)(effort)) {
             report.add(row);
         }
+        report.measured(subject.name, begin.elapsed());
     }
     report.end();
     match arguments.json.map(|path| report.write_json(&path)) {

@@ -3,7 +3,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the program is run for")]
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -61,9 +61,9 @@ impl Report {
         let Interval { low, middle, high } = row.interval;
         let interval = match (row.baseline, row.target) {
             (Some(_), Target::LaterByAtMost(_)) => format!("+{} [{}, {}]", show(middle), show(low), show(high)),
-            (Some(_), _) => format!("{middle:.2} [{low:.2}, {high:.2}]"),
+            (Some(_), Target::RatioAtMost(_) | Target::None) => format!("{middle:.2} [{low:.2}, {high:.2}]"),
             (None, _) if row.not_within => "-".to_owned(),
-            (None, _) => format!("[{}, {}]", show(low), show(high)),
+            (_, _) => format!("[{}, {}]", show(low), show(high)),
         };
         let target = match row.target {
             Target::RatioAtMost(most) => format!("<= {most:.2}"),
@@ -76,6 +76,11 @@ impl Report {
         let ours = if row.not_within { format!("> {}", show(row.ours)) } else { show(row.ours) };
         print_line([row.name.clone(), ours, baseline, interval, target, verdict, row.counts.clone()]);
         self.rows.push(row);
+    }
+
+    /// Says how long a subject took, preparation and all: beside the table, on standard error.
+    pub fn measured(&self, subject: &str, took: Duration) {
+        eprintln!("{subject}: {took:.1?}");
     }
 
     /// Says how long it took.

@@ -1,6 +1,7 @@
 //! All that is measured. A new subject is a file here, and a line in [`ALL`].
 
 mod back;
+mod binary;
 mod caller;
 mod calls;
 mod cut;
@@ -8,6 +9,7 @@ mod embedded;
 mod event;
 mod first_table;
 mod links;
+mod loss;
 mod memory;
 mod publication;
 mod querynode;
@@ -28,11 +30,13 @@ pub const ALL: &[Subject] = &[
     memory::SUBJECT,
     back::SUBJECT,
     cut::SUBJECT,
+    loss::SUBJECT,
     ready::SUBJECT,
     links::SUBJECT,
     calls::SUBJECT,
     start::SUBJECT,
     start::NOTICES,
+    binary::SUBJECT,
     search::SUBJECT,
     swap::SUBJECT,
     embedded::SUBJECT,

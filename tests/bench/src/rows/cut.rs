@@ -19,7 +19,7 @@ use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
 /// The subject.
 pub const SUBJECT: Subject = Subject {
     name: "cut",
-    about: "from a bare watcher's receipt of a DELETE to the end of each of 1,000 calls that run on the peer's link",
+    about: "from a bare watcher's receipt of a DELETE to the end of one call, or of each of 1,000, on the peer's link",
     measure: |effort| -> Measuring { Box::pin(measure(effort)) },
 };
 
@@ -41,21 +41,19 @@ async fn measure(effort: Effort) -> Vec<Row> {
     let rounds = effort.pick(10, 40);
     let (mut medians, mut tails, mut lasts) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let key = place.register().await;
-        caller.one_ready().await;
-        let running = Running::begin(CALLS, caller.client()).await;
-        let at = received.at(delete(&etcd, &key).await).await;
-        let delays: Vec<_> = running.ends().await.into_iter().map(|end| seconds_between(at, end)).collect();
-        caller.none_left().await;
+        let delays = place.cut(CALLS, &caller, &mut received).await;
         if round > 0 {
             medians.push(median(&delays));
             tails.push(quantile(&delays, 0.99));
             lasts.push(quantile(&delays, 1.0));
         }
     }
+    let [one_median, one_tail] = place.cut_alone(effort, &caller, &mut received).await;
     caller.stop().await;
     let counts = format!("{rounds} rounds of {CALLS} calls, half of them streams, one round of warm-up");
     vec![
+        one_median,
+        one_tail,
         Row::alone("cut: median", Unit::Seconds, &medians, Target::AtMost(0.001), counts.clone()),
         Row::alone("cut: 99 of 100", Unit::Seconds, &tails, Target::AtMost(0.005), counts.clone()),
         Row::alone("cut: the last", Unit::Seconds, &lasts, Target::None, counts),
@@ -76,6 +74,38 @@ impl Place<'_> {
     async fn register(&self) -> String {
         let (record, lease) = (record_at(1, self.address), Duration::from_secs(3600));
         self.etcd.put_session(self.keys, &role(), &record, lease).await.key
+    }
+
+    /// So many calls are cut: seconds from the watcher's receipt to the end of each.
+    async fn cut(&self, calls: usize, caller: &Caller, received: &mut Stamps) -> Vec<f64> {
+        let key = self.register().await;
+        caller.one_ready().await;
+        let running = Running::begin(calls, caller.client()).await;
+        let at = received.at(delete(self.etcd, &key).await).await;
+        let delays = running.ends().await.into_iter().map(|end| seconds_between(at, end)).collect();
+        caller.none_left().await;
+        delays
+    }
+
+    /// One call at a time.
+    async fn cut_alone(&self, effort: Effort, caller: &Caller, received: &mut Stamps) -> [Row; 2] {
+        let (rounds, cuts) = (effort.pick(5, 20), effort.pick(10, 25));
+        let (mut medians, mut tails) = (Vec::new(), Vec::new());
+        for round in 0..=rounds {
+            let mut delays = Vec::new();
+            for _ in 0..cuts {
+                delays.extend(self.cut(1, caller, received).await);
+            }
+            if round > 0 {
+                medians.push(median(&delays));
+                tails.push(quantile(&delays, 0.99));
+            }
+        }
+        let counts = format!("{rounds} rounds of {cuts} cuts of one stream, one round of warm-up");
+        let row = |name: &str, delays: &[f64], most: f64| {
+            Row::alone(name, Unit::Seconds, delays, Target::AtMost(most), counts.clone())
+        };
+        [row("cut: one call, median", &medians, 0.001), row("cut: one call, 99 of 100", &tails, 0.005)]
     }
 
     /// A channel of tonic's knows nothing of etcd.

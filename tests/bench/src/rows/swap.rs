@@ -16,7 +16,6 @@ use tests::{Cluster, Host};
 
 use self::load::{Load, Slowest};
 use super::querynode::{DIMENSION, FILE, Node};
-use crate::peers::HOST;
 use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
 
 /// The subject.
@@ -143,12 +142,11 @@ async fn one_after_another(effort: Effort) -> Vec<Row> {
 
 /// A host with a probe that keeps a count over its swaps, and as many generations as there are swaps.
 async fn probe(cluster: &Cluster) -> Host {
-    let program = std::env::current_exe().expect("a process knows its executable");
     let mut own = coordinator();
     own["gated"] = json!([format!("/{}/Count", probe_plugin::service_name("alpha"))]);
     let config =
         cluster.config().set("plugins.dirs", json!([plugin_dir()])).set("plugins.retired_memory_limit", "64GiB");
-    let host = cluster.spawn_program(&program, config.probe("alpha", own), &[(HOST, "1")]);
+    let host = cluster.spawn(config.probe("alpha", own));
     host.healthy().await;
     host
 }
