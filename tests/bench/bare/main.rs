@@ -2,12 +2,12 @@
 //!
 //! `bare-server ENDPOINT KEY TTL`: its address is the value of the key. It runs until it is killed.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use etcd_client::{Client, PutOptions};
-use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -15,11 +15,10 @@ type Failure = Box<dyn std::error::Error>;
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let [endpoint, key, ttl] = &arguments[..] else { return Err("bare-server ENDPOINT KEY TTL".into()) };
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
+    let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.with_nodelay(Some(true));
+    let address = incoming.local_addr()?;
     let (reporter, health) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let incoming = TcpListenerStream::new(listener);
     let serving = tokio::spawn(Server::builder().add_service(health).serve_with_incoming(incoming));
     register(endpoint, key, &address.to_string(), ttl.parse()?).await?;
     Ok(serving.await??)

@@ -4,21 +4,21 @@ mod back;
 mod binary;
 mod caller;
 mod calls;
-mod cut;
+pub mod cut;
 mod embedded;
 mod event;
-mod first_table;
-mod links;
+pub mod first_table;
+pub mod links;
 mod loss;
-mod memory;
+pub mod memory;
 mod publication;
 mod querynode;
 mod ready;
 mod search;
-mod sessions;
+pub mod sessions;
 mod stamps;
 mod start;
-mod swap;
+pub mod swap;
 
 use crate::row::Subject;
 

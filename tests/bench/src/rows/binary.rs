@@ -7,6 +7,8 @@ mod rest;
 use std::time::{Duration, Instant};
 
 use etcd_client::{EventType, KeyValue, WatchOptions, WatchStream};
+use tempfile::TempDir;
+use tests::binary::stripped;
 use tests::{Cluster, LIMIT, within};
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -34,29 +36,32 @@ async fn measure(effort: Effort) -> Vec<Row> {
 }
 
 async fn starts(cluster: &Cluster, rounds: usize) -> Vec<Row> {
-    let (mut seen, mut healthy) = (Vec::new(), Vec::new());
+    let folder = TempDir::with_prefix("componenthost-bench-").expect("a temporary directory can be made");
+    let file = stripped("probe_plugin", folder.path());
+    let (mut seen, mut healthy, mut light) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..=rounds {
-        let (ours, bare) = if round % 2 == 0 {
-            let ours = start(cluster, Program::Host).await;
-            (ours, start(cluster, Program::Bare).await)
-        } else {
-            let bare = start(cluster, Program::Bare).await;
-            (start(cluster, Program::Host).await, bare)
-        };
+        let before = start(cluster, Program::Bare).await;
+        let ours = start(cluster, Program::Host).await;
+        let of_less = start(cluster, Program::Stripped(&file)).await;
+        let bare = if round % 2 == 0 { before } else { start(cluster, Program::Bare).await };
         if round > 0 {
             seen.push((ours.0, bare.0));
             healthy.push((ours.1, bare.1));
+            light.push((of_less.1, bare.1));
         }
     }
-    let counts = format!("{rounds} pairs of starts, one pair of warm-up");
+    let counts = format!("{rounds} rounds of starts, one of warm-up");
+    let serves = format!("{counts}; gRPC health says SERVING");
+    let later = |name: &str, pairs: &[_], counts| Row::later(name, Unit::Seconds, pairs, LATER, counts);
     vec![
-        Row::later("binary: exec to seen in etcd", Unit::Seconds, &seen, LATER, counts.clone()),
-        Row::later("binary: exec to Healthy", Unit::Seconds, &healthy, LATER, counts + "; gRPC health says SERVING"),
+        later("binary: exec to seen in etcd", &seen, counts),
+        later("binary: exec to Healthy", &healthy, serves.clone()),
+        later("binary: the same, plugin stripped", &light, serves),
     ]
 }
 
 /// Seconds from its exec until a bare watcher has its key, and until its health service says that it serves.
-async fn start(cluster: &Cluster, program: Program) -> (f64, f64) {
+async fn start(cluster: &Cluster, program: Program<'_>) -> (f64, f64) {
     let mut watch = watch(cluster, program).await;
     let begin = Instant::now();
     let _started = Started::of(program, cluster);
@@ -66,7 +71,7 @@ async fn start(cluster: &Cluster, program: Program) -> (f64, f64) {
     (seen, begin.elapsed().as_secs_f64())
 }
 
-async fn watch(cluster: &Cluster, program: Program) -> WatchStream {
+async fn watch(cluster: &Cluster, program: Program<'_>) -> WatchStream {
     let options = WatchOptions::new().with_prefix();
     let watch = cluster.etcd().client().await.watch(program.prefix(cluster), Some(options)).await;
     watch.expect("etcd lets watch")
@@ -93,7 +98,7 @@ async fn serves(address: &str) {
 }
 
 /// Starts it, and returns when it serves.
-async fn started(cluster: &Cluster, program: Program) -> Started {
+async fn started(cluster: &Cluster, program: Program<'_>) -> Started {
     let mut watch = watch(cluster, program).await;
     let started = Started::of(program, cluster);
     let put = within(LIMIT, first_put(&mut watch)).await;

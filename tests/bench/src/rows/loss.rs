@@ -92,13 +92,22 @@ fn returned(name: &str, rounds: &[&Lost], patience: Duration) -> Vec<Row> {
     let calls: usize = rounds.iter().map(|lost| lost.after.calls).sum();
     let since_put =
         format!("{} returns, since the put; {}", rounds.len(), beside(rounds, &|plain| plain.back, patience));
-    let waited = |lost: &&Lost| lost.beside.iter().map(Plainly::waited).collect::<Vec<_>>().join(", ");
-    let waited: Vec<_> = rounds.iter().map(waited).collect();
-    let of_all = format!("of {calls} calls; of {CALLS} that were begun meanwhile: {}", waited.join(" | "));
+    let of_all =
+        format!("of {calls} calls; of {} of each begun meanwhile: {}", CALLS * rounds.len(), meanwhile(rounds));
     vec![
         Row::alone(&format!("{name}: ready"), Unit::Seconds, &ready, READY, since_put),
         Row::alone(&format!("{name}: failed"), Unit::Calls, &failed, Target::AtMost(0.0), of_all),
     ]
+}
+
+/// What became of the others' calls that were begun while the peer was away, for people.
+fn meanwhile(rounds: &[&Lost]) -> String {
+    let of_one = |index: usize| {
+        let all = || rounds.iter().map(|lost| &lost.beside[index]);
+        let (failed, hang): (usize, usize) = (all().map(|one| one.failed).sum(), all().map(Plainly::hang).sum());
+        format!("{} {failed} failed, {hang} hang", rounds[0].beside[index].name)
+    };
+    (0..rounds[0].beside.len()).map(of_one).collect::<Vec<_>>().join("; ")
 }
 
 /// What the others have shown, for people: the middle of those that came, or how many did.

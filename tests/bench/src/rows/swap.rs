@@ -63,7 +63,7 @@ async fn of_a_node(effort: Effort) -> Vec<Row> {
 }
 
 /// From the order to the change of the routes, as the host has measured it.
-fn time_to_switch(swapped: &Swapped) -> f64 {
+pub fn time_to_switch(swapped: &Swapped) -> f64 {
     let phases = &swapped.view().phases;
     let to_switch = phases.iter().filter(|phase| !matches!(phase.phase, Phase::Probation | Phase::Commit));
     to_switch.map(|phase| phase.took_ms / 1000.0).sum()
@@ -141,7 +141,7 @@ async fn one_after_another(effort: Effort) -> Vec<Row> {
 }
 
 /// A host with a probe that keeps a count over its swaps, and as many generations as there are swaps.
-async fn probe(cluster: &Cluster) -> Host {
+pub async fn probe(cluster: &Cluster) -> Host {
     let mut own = coordinator();
     own["gated"] = json!([format!("/{}/Count", probe_plugin::service_name("alpha"))]);
     let config =
@@ -152,11 +152,12 @@ async fn probe(cluster: &Cluster) -> Host {
 }
 
 /// The second edition in even rounds, and the first one in others.
-fn edition(plugin: &str, round: usize) -> PathBuf {
+pub fn edition(plugin: &str, round: usize) -> PathBuf {
     if round.is_multiple_of(2) { plugin_file(&second(plugin)) } else { plugin_file(plugin) }
 }
 
-async fn swap(host: &Host, role: &str, file: PathBuf) -> Swapped {
+/// Swaps its component, and waits for the former generation's end.
+pub async fn swap(host: &Host, role: &str, file: PathBuf) -> Swapped {
     let swapped = host.swap(role, &file, &AT_ONCE).await;
     swapped.assert(Outcome::Committed);
     swapped

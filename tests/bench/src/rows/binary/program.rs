@@ -1,5 +1,6 @@
 //! The two programs, each as a process of its own.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use componenthost::cluster::Record;
@@ -17,9 +18,11 @@ const ROLE: &str = "alpha";
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
+pub enum Program<'a> {
     /// The built host with the built probe.
     Host,
+    /// The same, whose plugin has nothing that only a debugger reads.
+    Stripped(&'a Path),
     /// The bare server.
     Bare,
 }
@@ -32,11 +35,11 @@ pub enum Started {
     Bare(Child),
 }
 
-impl Program {
+impl Program<'_> {
     /// Where it puts its key.
     pub fn prefix(self, cluster: &Cluster) -> String {
         match self {
-            Self::Host => cluster.keys().active_session(&Role::new(ROLE).expect("a role")),
+            Self::Host | Self::Stripped(_) => cluster.keys().active_session(&Role::new(ROLE).expect("a role")),
             Self::Bare => format!("{}/bare/", cluster.name()),
         }
     }
@@ -44,7 +47,9 @@ impl Program {
     /// Where it listens, by its key's value.
     pub fn address_in(self, value: &[u8]) -> String {
         match self {
-            Self::Host => serde_json::from_slice::<Record>(value).expect("a session's value is a record").address,
+            Self::Host | Self::Stripped(_) => {
+                serde_json::from_slice::<Record>(value).expect("a session's value is a record").address
+            }
             Self::Bare => String::from_utf8_lossy(value).into_owned(),
         }
     }
@@ -52,11 +57,15 @@ impl Program {
 
 impl Started {
     /// It does not wait for anything.
-    pub fn of(program: Program, cluster: &Cluster) -> Self {
+    pub fn of(program: Program<'_>, cluster: &Cluster) -> Self {
+        let config = cluster.config().set("session.ttl", format!("{TTL_SECONDS}s")).probe(ROLE, node());
+        let host = |config| Self::Host(Box::new(cluster.spawn(config)));
         match program {
-            Program::Host => {
-                let config = cluster.config().set("session.ttl", format!("{TTL_SECONDS}s"));
-                Self::Host(Box::new(cluster.spawn(config.probe(ROLE, node()))))
+            Program::Host => host(config),
+            Program::Stripped(file) => {
+                let folder = file.parent().expect("a file lies in a folder").display().to_string();
+                let config = config.set("plugins.dirs", vec![folder]);
+                host(config.linked(ROLE, &file.display().to_string(), node()))
             }
             Program::Bare => Self::Bare(bare(cluster)),
         }

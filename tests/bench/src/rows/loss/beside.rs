@@ -82,10 +82,9 @@ impl Beside {
 }
 
 impl Plainly {
-    /// What became of the calls that were begun while the peer was away, for people.
-    pub fn waited(&self) -> String {
-        let hang = CALLS - self.failed - self.answered;
-        format!("{} {} failed {hang} hang", self.name, self.failed)
+    /// Of the calls that were begun while the peer was away: those that had not ended when patience did.
+    pub fn hang(&self) -> usize {
+        CALLS - self.failed - self.answered
     }
 
     fn count(&mut self, ended: Ended) {
