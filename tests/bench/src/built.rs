@@ -10,7 +10,7 @@ use std::process::Command;
 /// Where it has not been built.
 pub fn bare_server() -> PathBuf {
     let program = std::env::current_exe().expect("a process knows its executable").with_file_name("bare-server");
-    assert!(program.is_file(), "no {}: cargo build --release -p bench -p componenthost", program.display());
+    assert!(program.is_file(), "no {}: cargo build --release --workspace", program.display());
     program
 }
 
@@ -23,7 +23,10 @@ pub fn build() {
     let Some(cargo) = std::env::var_os("CARGO") else { return };
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     // Together with the bench: so the features are its own, and nothing is built twice.
-    let arguments = ["build", "--quiet", "--profile", profile, "-p", "bench", "-p", "componenthost", "--bins"];
-    let status = Command::new(cargo).args(arguments).status();
+    let packages = ["-p", "bench", "-p", "componenthost", "-p", "tests"];
+    let programs = ["bench", "bare-server", "componenthost", "embedded-etcd"].map(|name| ["--bin", name]);
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "--profile", profile]).args(packages).args(programs.as_flattened());
+    let status = command.status();
     assert!(status.is_ok_and(|status| status.success()), "the host cannot be built");
 }

@@ -78,8 +78,8 @@ pub async fn dialled(addresses: &[String]) -> Linked {
     let begin = Instant::now();
     let starts = Arc::new(Semaphore::new(AT_ONCE));
     let mut dials = JoinSet::new();
-    for address in addresses.to_vec() {
-        let starts = Arc::clone(&starts);
+    for address in addresses {
+        let (starts, address) = (Arc::clone(&starts), address.clone());
         dials.spawn(async move {
             let _start = starts.acquire_owned().await.expect("it is not closed");
             proved_channel(&address).await

@@ -1,5 +1,7 @@
 //! What they use while nobody asks anything of them, as the kernel has it.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -38,11 +40,11 @@ pub async fn measure(cluster: &Cluster, effort: Effort) -> Vec<Row> {
         pairs.push((started(cluster, Program::Host).await, started(cluster, Program::Bare).await));
     }
     tokio::time::sleep(SETTLE).await;
-    let before: Vec<_> = pairs.iter().map(|(ours, bare)| (on_processor(ours), on_processor(bare))).collect();
+    let before: Vec<_> = pairs.iter().map(|(ours, bare)| (Threads::of(ours), Threads::of(bare))).collect();
     let begin = Instant::now();
     tokio::time::sleep(window).await;
     let took = begin.elapsed().as_secs_f64();
-    let rest = |started: &Started, before: f64| Rest::of(started, (on_processor(started) - before) / took);
+    let rest = |started: &Started, before: Threads| Rest::of(started, Threads::of(started).since(&before) / took);
     let seen = pairs.iter().zip(before).map(|((ours, bare), before)| (rest(ours, before.0), rest(bare, before.1)));
     rows(&seen.collect::<Vec<_>>(), window)
 }
@@ -72,12 +74,21 @@ impl Rest {
     }
 }
 
-/// Seconds that all its threads have run so far.
-fn on_processor(started: &Started) -> f64 {
-    let tasks = fs::read_dir(format!("/proc/{}/task", started.pid())).expect("it runs");
-    let nanoseconds = tasks.flatten().filter_map(|task| {
-        let times = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        times.split(' ').next()?.parse::<f64>().ok()
-    });
-    nanoseconds.sum::<f64>() / 1e9
+/// Seconds that each thread of a process has run so far, by its number.
+struct Threads(BTreeMap<OsString, f64>);
+
+impl Threads {
+    fn of(started: &Started) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{}/task", started.pid())).expect("it runs");
+        let seconds = tasks.flatten().filter_map(|task| {
+            let times = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            Some((task.file_name(), times.split(' ').next()?.parse::<f64>().ok()? / 1e9))
+        });
+        Self(seconds.collect())
+    }
+
+    /// What those that still are there have run meanwhile. Threads that were needed at the start end after a while of rest.
+    fn since(&self, before: &Self) -> f64 {
+        self.0.iter().map(|(thread, seconds)| seconds - before.0.get(thread).copied().unwrap_or_default()).sum()
+    }
 }
