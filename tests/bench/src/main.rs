@@ -4,22 +4,27 @@
 //!
 //! * [`rows`]: what is measured, one file for each subject; here a new row begins
 //! * [`row`]: one line of the result, with its target and verdict; [`interval`]: what rounds allow to say
+//! * [`plots`]: the cost of growth, drawn
 //! * [`report`]: the table and the JSON; [`machine`]: where it was measured
+//! * [`built`]: the programs of users' that are measured
 //! * [`allocator`]: counts the bytes that are in use; [`peers`]: those that are called, in a process of their own
 //!
 //! A row compares ours with a baseline of the same run: rounds of both alternate, so that whatever the machine does beside
 //! meets both. Where there is nothing to compare with, a row has a bound of its own.
 
 mod allocator;
+mod built;
 mod interval;
 mod machine;
 mod peers;
+mod plots;
 mod report;
 mod row;
 mod rows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -32,12 +37,15 @@ use crate::row::Effort;
 struct Arguments {
     /// The rows to measure, by the beginning of their names; all where none is given.
     names: Vec<String>,
-    /// Fewer rounds: wider intervals, within a minute.
+    /// Fewer rounds: wider intervals, within five minutes.
     #[arg(long)]
     quick: bool,
     /// Writes the result as JSON too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Measures no rows, and draws what growth costs into SVG files in this folder.
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
     /// Names all rows and measures nothing.
     #[arg(long)]
     list: bool,
@@ -60,23 +68,34 @@ fn main() -> ExitCode {
         report::list(rows::ALL);
         return ExitCode::SUCCESS;
     }
+    let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
+    if let Some(directory) = &arguments.plots {
+        built::build();
+        return done(runtime.block_on(plots::write(directory, effort)));
+    }
     let is_chosen = |name: &str| arguments.names.is_empty() || arguments.names.iter().any(|one| name.starts_with(one));
     let chosen: Vec<_> = rows::ALL.iter().filter(|subject| is_chosen(subject.name)).collect();
     if chosen.is_empty() {
         report::nothing_chosen();
         return ExitCode::from(64);
     }
-    let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
+    built::build();
     let mut report = Report::begin(Machine::this(), effort);
     for subject in chosen {
+        let begin = Instant::now();
         for row in runtime.block_on((subject.measure)(effort)) {
             report.add(row);
         }
+        report.measured(subject.name, begin.elapsed());
     }
     report.end();
-    match arguments.json.map(|path| report.write_json(&path)) {
-        None | Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(error)) => {
+    done(arguments.json.map_or(Ok(()), |path| report.write_json(&path)))
+}
+
+fn done(written: std::io::Result<()>) -> ExitCode {
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
             report::failed(&error);
             ExitCode::FAILURE
         }

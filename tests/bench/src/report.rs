@@ -3,13 +3,14 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is what the program is run for")]
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use crate::interval::Interval;
 use crate::machine::Machine;
-use crate::row::{Effort, Row, Subject, Target};
+use crate::plots::{Growth, Line, Point};
+use crate::row::{Effort, Row, Subject, Target, Unit};
 
 /// A result in the making.
 #[derive(Serialize)]
@@ -31,6 +32,17 @@ pub fn list(subjects: &[Subject]) {
 /// What was asked for is not there.
 pub fn nothing_chosen() {
     eprintln!("no row has a name that begins so; --list shows them");
+}
+
+/// What was measured of growing numbers.
+pub fn grown(growth: &Growth) {
+    println!("{}: {}", growth.file, growth.time);
+    for Line { name, points } in &growth.lines {
+        for Point { count, seconds, bytes } in points {
+            let bytes = bytes.map_or_else(|| "-".to_owned(), |bytes| Unit::Bytes.show(bytes));
+            println!("{name:<32} {count:>8} {:>12} {bytes:>14}", Unit::Seconds.show(*seconds));
+        }
+    }
 }
 
 /// The result could not be kept.
@@ -60,10 +72,12 @@ impl Report {
         let show = |value: f64| row.unit.show(value);
         let Interval { low, middle, high } = row.interval;
         let interval = match (row.baseline, row.target) {
-            (Some(_), Target::LaterByAtMost(_)) => format!("+{} [{}, {}]", show(middle), show(low), show(high)),
-            (Some(_), _) => format!("{middle:.2} [{low:.2}, {high:.2}]"),
+            (Some(_), Target::LaterByAtMost(_)) => {
+                format!("{}{} [{}, {}]", if middle < 0.0 { "" } else { "+" }, show(middle), show(low), show(high))
+            }
+            (Some(_), Target::RatioAtMost(_) | Target::None) => format!("{middle:.2} [{low:.2}, {high:.2}]"),
             (None, _) if row.not_within => "-".to_owned(),
-            (None, _) => format!("[{}, {}]", show(low), show(high)),
+            (_, _) => format!("[{}, {}]", show(low), show(high)),
         };
         let target = match row.target {
             Target::RatioAtMost(most) => format!("<= {most:.2}"),
@@ -76,6 +90,11 @@ impl Report {
         let ours = if row.not_within { format!("> {}", show(row.ours)) } else { show(row.ours) };
         print_line([row.name.clone(), ours, baseline, interval, target, verdict, row.counts.clone()]);
         self.rows.push(row);
+    }
+
+    /// Says how long a subject took, preparation and all: beside the table, on standard error.
+    pub fn measured(&self, subject: &str, took: Duration) {
+        eprintln!("{subject}: {took:.1?}");
     }
 
     /// Says how long it took.

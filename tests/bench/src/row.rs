@@ -52,6 +52,8 @@ pub enum Unit {
     Bytes,
     /// Calls.
     Calls,
+    /// A part of a whole.
+    Share,
 }
 
 /// What was promised.
@@ -132,6 +134,11 @@ impl Row {
         let (name, not_within, baseline) = (name.to_owned(), false, None);
         Self { name, unit, ours, not_within, baseline, interval, target, verdict, counts }
     }
+
+    /// The same, with what the rounds of something else gave, for people to compare: the target is not of it.
+    pub fn beside(self, rounds: &[f64]) -> Self {
+        Self { baseline: Some(median(rounds)), ..self }
+    }
 }
 
 impl Target {
@@ -154,6 +161,7 @@ impl Unit {
             Self::Seconds => format!("{:.3?}", Duration::from_secs_f64(value)),
             Self::Bytes => format!("{value:.0} B"),
             Self::Calls => format!("{value:.2}"),
+            Self::Share => format!("{:.3} %", value * 100.0),
         }
     }
 }
@@ -193,9 +201,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_shown_beside_is_not_what_is_promised() {
+        let row =
+            Row::alone("row", Unit::Share, &[0.5, 0.5], Target::AtMost(0.6), String::new()).beside(&[0.1, 0.2, 0.3]);
+        assert_eq!((row.baseline, row.interval.middle, row.verdict), (Some(0.2), 0.5, Verdict::Ok));
+    }
+
+    #[test]
     fn figures_have_units() {
         assert_eq!(Unit::Seconds.show(0.000_25), "250.000µs");
         assert_eq!(Unit::Seconds.show(-0.001), "-1.000ms");
         assert_eq!(Unit::Bytes.show(612.4), "612 B");
+        assert_eq!(Unit::Share.show(0.001_25), "0.125 %");
     }
 }

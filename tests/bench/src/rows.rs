@@ -1,22 +1,24 @@
 //! All that is measured. A new subject is a file here, and a line in [`ALL`].
 
 mod back;
+mod binary;
 mod caller;
 mod calls;
-mod cut;
+pub mod cut;
 mod embedded;
 mod event;
-mod first_table;
-mod links;
-mod memory;
+pub mod first_table;
+pub mod links;
+mod loss;
+pub mod memory;
 mod publication;
 mod querynode;
 mod ready;
 mod search;
-mod sessions;
+pub mod sessions;
 mod stamps;
 mod start;
-mod swap;
+pub mod swap;
 
 use crate::row::Subject;
 
@@ -28,11 +30,13 @@ pub const ALL: &[Subject] = &[
     memory::SUBJECT,
     back::SUBJECT,
     cut::SUBJECT,
+    loss::SUBJECT,
     ready::SUBJECT,
     links::SUBJECT,
     calls::SUBJECT,
     start::SUBJECT,
     start::NOTICES,
+    binary::SUBJECT,
     search::SUBJECT,
     swap::SUBJECT,
     embedded::SUBJECT,

@@ -17,7 +17,7 @@ pub const SUBJECT: Subject = Subject {
 };
 
 /// More than all sessions have.
-const LARGEST_ANSWER: usize = 64 << 20;
+const LARGEST_ANSWER: usize = 128 << 20;
 
 async fn measure(effort: Effort) -> Vec<Row> {
     let etcd = Etcd::start().await;
@@ -56,21 +56,23 @@ fn table_alone(rounds: usize) -> Vec<f64> {
     (0..=rounds).map(measure).skip(1).collect()
 }
 
-async fn first_table(sessions: &Sessions) -> f64 {
+/// Seconds until the first table of a new discovery.
+pub async fn first_table(sessions: &Sessions) -> f64 {
     let begin = Instant::now();
     let (discovery, mut table) = sessions.follow();
     until_revision(&mut table, 1).await;
     let took = begin.elapsed();
-    assert_eq!(table.borrow().sessions.size(), MANY);
+    assert_eq!(table.borrow().sessions.size(), sessions.count());
     discovery.stop().await;
     took.as_secs_f64()
 }
 
-async fn bare_list(sessions: &Sessions) -> f64 {
+/// Seconds for the list of their keys.
+pub async fn bare_list(sessions: &Sessions) -> f64 {
     let mut client = sessions.client.kv_client().max_decoding_message_size(LARGEST_ANSWER);
     let begin = Instant::now();
     let answer = client.get(sessions.prefix(), Some(GetOptions::new().with_prefix())).await.expect("etcd lists");
     let took = begin.elapsed();
-    assert_eq!(answer.kvs().len(), MANY);
+    assert_eq!(answer.kvs().len(), sessions.count());
     took.as_secs_f64()
 }

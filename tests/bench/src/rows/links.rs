@@ -31,15 +31,15 @@ async fn measure(effort: Effort) -> Vec<Row> {
     let (mut times, mut bytes) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         let (ours, baseline) = if round % 2 == 0 {
-            let ours = linked(&peers).await;
-            (ours, dialled(&peers).await)
+            let ours = linked(&peers.addresses).await;
+            (ours, dialled(&peers.addresses).await)
         } else {
-            let baseline = dialled(&peers).await;
-            (linked(&peers).await, baseline)
+            let baseline = dialled(&peers.addresses).await;
+            (linked(&peers.addresses).await, baseline)
         };
         if round > 0 {
-            times.push((ours.0, baseline.0));
-            bytes.push((ours.1, baseline.1));
+            times.push((ours.seconds, baseline.seconds));
+            bytes.push((ours.bytes / PEERS as f64, baseline.bytes / PEERS as f64));
         }
     }
     let counts = format!("{rounds} pairs of {PEERS} peers, {AT_ONCE} dials at a time, one pair of warm-up");
@@ -50,44 +50,49 @@ async fn measure(effort: Effort) -> Vec<Row> {
     ]
 }
 
-/// Seconds until all are ready, and the bytes of each, with all that is kept of a peer.
-async fn linked(peers: &Peers) -> (f64, f64) {
+/// What it took to link all peers.
+#[derive(Clone, Copy, Debug)]
+pub struct Linked {
+    /// Until all were ready.
+    pub seconds: f64,
+    /// In use for all of them, with all that is kept of a peer.
+    pub bytes: f64,
+}
+
+/// By the host's own links.
+pub async fn linked(addresses: &[String]) -> Linked {
     let before = settled().await;
-    let tables = table_of(&peers.addresses);
+    let tables = table_of(addresses);
     let begin = Instant::now();
     let caller = Caller::of(tables.subscribe(), None);
     caller.all_ready().await;
-    let took = begin.elapsed().as_secs_f64();
-    let each = each_of(before, settled().await);
+    let seconds = begin.elapsed().as_secs_f64();
+    let bytes = settled().await as f64 - before as f64;
     caller.stop().await;
-    (took, each)
+    Linked { seconds, bytes }
 }
 
 /// The same of plain channels, each in a task of its own and proved by one call.
-async fn dialled(peers: &Peers) -> (f64, f64) {
+pub async fn dialled(addresses: &[String]) -> Linked {
     let before = settled().await;
     let begin = Instant::now();
     let starts = Arc::new(Semaphore::new(AT_ONCE));
     let mut dials = JoinSet::new();
-    for address in peers.addresses.clone() {
-        let starts = Arc::clone(&starts);
+    for address in addresses {
+        let (starts, address) = (Arc::clone(&starts), address.clone());
         dials.spawn(async move {
             let _start = starts.acquire_owned().await.expect("it is not closed");
             proved_channel(&address).await
         });
     }
-    let mut channels: Vec<Channel> = Vec::with_capacity(PEERS);
+    let mut channels: Vec<Channel> = Vec::with_capacity(addresses.len());
     while let Some(dial) = dials.join_next().await {
         channels.push(dial.expect("no panic"));
     }
-    let took = begin.elapsed().as_secs_f64();
-    let each = each_of(before, settled().await);
+    let seconds = begin.elapsed().as_secs_f64();
+    let bytes = settled().await as f64 - before as f64;
     drop(channels);
-    (took, each)
-}
-
-fn each_of(before: usize, after: usize) -> f64 {
-    (after as f64 - before as f64) / PEERS as f64
+    Linked { seconds, bytes }
 }
 
 /// The bytes in use once that number is at rest.

@@ -22,18 +22,24 @@ async fn measure(effort: Effort) -> Vec<Row> {
     let mut each = Vec::new();
     // The first round warms up: buffers of the connection grow, and stay.
     for round in 0..=rounds {
-        let before = settled().await;
-        let (discovery, mut table) = sessions.follow();
-        until_revision(&mut table, 1).await;
-        assert_eq!(table.borrow_and_update().sessions.size(), MANY);
-        let after = settled().await;
-        discovery.stop().await;
+        let bytes = held(&sessions).await;
         if round > 0 {
-            each.push((after as f64 - before as f64) / MANY as f64);
+            each.push(bytes / MANY as f64);
         }
     }
     let counts = format!("{rounds} rounds of {MANY} sessions, one round of warm-up");
     vec![Row::alone("memory: each session", Unit::Bytes, &each, Target::AtMost(1000.0), counts)]
+}
+
+/// The bytes in use for the table of all of them.
+pub async fn held(sessions: &Sessions) -> f64 {
+    let before = settled().await;
+    let (discovery, mut table) = sessions.follow();
+    until_revision(&mut table, 1).await;
+    assert_eq!(table.borrow_and_update().sessions.size(), sessions.count());
+    let after = settled().await;
+    discovery.stop().await;
+    after as f64 - before as f64
 }
 
 /// The bytes in use once that number is at rest: the answer's buffers are given back a little later.

@@ -11,8 +11,6 @@ use tests::vectors::Vectors;
 use tests::{Cluster, Host};
 use tonic::transport::Channel;
 
-use crate::peers::HOST;
-
 /// So many numbers each row has.
 pub const DIMENSION: usize = 128;
 
@@ -32,13 +30,8 @@ pub struct Node {
 impl Node {
     /// It has loaded so many rows of [`FILE`] in that folder.
     pub async fn start(cluster: &Cluster, files: &Path, rows: usize, threads: usize) -> Self {
-        let program = std::env::current_exe().expect("a process knows its executable");
         let config = json!({ "data_dirs": [files], "parallel_searches": threads });
-        let host = cluster.spawn_program(
-            &program,
-            cluster.config().component("querynode", "querynode", config),
-            &[(HOST, "1")],
-        );
+        let host = cluster.spawn(cluster.config().component("querynode", "querynode", config));
         let mut client = QueryNodeClient::new(host.healthy().await.channel().await);
         let collection = CollectionInfo {
             collection_id: 1,

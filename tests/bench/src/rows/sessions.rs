@@ -60,6 +60,12 @@ impl Sessions {
         put.expect("etcd takes a put").header().expect("each answer has a header").revision()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        // The ids begin at 1.
+        self.leases.len() - 1
+    }
+
     /// The prefix of all of them.
     pub fn prefix(&self) -> String {
         self.registry.keys().active_session(&role())

@@ -9,19 +9,20 @@ use probe_plugin::v1::Empty;
 use serde_json::json;
 use tests::client::Probe;
 use tests::host::{Host, LIMIT};
+use tests::port::Port;
 use tests::{Cluster, eventually};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::sessions::record;
 use super::stamps::{Stamps, seconds_between};
-use crate::peers::{HOST, Peers};
+use crate::peers::Peers;
 use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
 
 /// The subject.
 pub const SUBJECT: Subject = Subject {
     name: "start",
-    about: "from a host's exec to Healthy with 1,000 black-holed dependencies, to one with none",
+    about: "from a host's exec to Healthy with 100 and 1,000 dead and 1,000 black-holed dependencies, to one with none",
     measure: |effort| -> Measuring { Box::pin(measure(effort)) },
 };
 
@@ -32,8 +33,11 @@ pub const NOTICES: Subject = Subject {
     measure: |effort| -> Measuring { Box::pin(measure_notices(effort)) },
 };
 
-/// So many, half of each kind.
+/// So many black holes, half of each kind.
 const BLACK_HOLES: usize = 1000;
+
+/// So many that refuse to be connected to.
+const DEAD: [usize; 2] = [100, 1000];
 
 /// More ids than the hosts of a run are given.
 const MANY_HOSTS: usize = 1000;
@@ -45,28 +49,60 @@ const BETA: &str = "beta";
 const LEASE: Duration = Duration::from_secs(3600);
 
 async fn measure(effort: Effort) -> Vec<Row> {
-    let (with, without) = (Cluster::start().await, Cluster::start().await);
-    let holes = Holes::dig().await;
-    for id in (1..=BLACK_HOLES).map(|number| number + MANY_HOSTS) {
-        let address = if id % 2 == 0 { &holes.full } else { &holes.silent };
-        register(&with, id, address).await;
+    let (holes, dead) = (Holes::dig().await, Port::reserve());
+    let dead = dead.address().to_string();
+    let mut with = Vec::new();
+    for count in DEAD {
+        with.push(Place::with(format!("{count} dead"), &vec![dead.as_str(); count]).await);
     }
+    let half = BLACK_HOLES / 2;
+    let silent = [vec![holes.full.as_str(); half], vec![holes.silent.as_str(); half]].concat();
+    with.push(Place::with(format!("{BLACK_HOLES} black holes"), &silent).await);
+    let without = Place::with("none".to_owned(), &[]).await;
     let rounds = effort.pick(5, 20);
-    let mut pairs = Vec::new();
+    let (mut pairs, mut alone) = (vec![Vec::new(); with.len()], Vec::new());
     for round in 0..=rounds {
-        let pair = if round % 2 == 0 {
-            let ours = started(&with, BLACK_HOLES).await;
-            (ours, started(&without, 0).await)
-        } else {
-            let baseline = started(&without, 0).await;
-            (started(&with, BLACK_HOLES).await, baseline)
-        };
+        // Each comes as often before what it is compared with as after it.
+        let before = without.started().await;
+        let mut ours = Vec::new();
+        for place in &with {
+            ours.push(place.started().await);
+        }
+        let baseline = if round % 2 == 0 { before } else { without.started().await };
         if round > 0 {
-            pairs.push(pair);
+            pairs.iter_mut().zip(ours).for_each(|(pairs, ours)| pairs.push((ours, baseline)));
+            alone.push(baseline);
         }
     }
-    let counts = format!("{rounds} pairs of starts, looked at every 10 ms, one pair of warm-up");
-    vec![Row::later("start: 1,000 black holes, to none", Unit::Seconds, &pairs, Target::LaterByAtMost(0.1), counts)]
+    let counts = format!("{rounds} rounds of starts, looked at every 10 ms, one round of warm-up");
+    let mut rows = vec![Row::alone("start: no dependency", Unit::Seconds, &alone, Target::None, counts.clone())];
+    for (place, pairs) in with.iter().zip(&pairs) {
+        let name = format!("start: {}, to none", place.name);
+        rows.push(Row::later(&name, Unit::Seconds, pairs, Target::LaterByAtMost(0.1), counts.clone()));
+    }
+    rows
+}
+
+/// A cluster with peers that do not answer.
+struct Place {
+    name: String,
+    cluster: Cluster,
+    peers: usize,
+}
+
+impl Place {
+    async fn with(name: String, addresses: &[&str]) -> Self {
+        let cluster = Cluster::start().await;
+        for (number, address) in addresses.iter().enumerate() {
+            register(&cluster, number + MANY_HOSTS, address).await;
+        }
+        Self { name, cluster, peers: addresses.len() }
+    }
+
+    /// Seconds from a host's exec until it is Healthy.
+    async fn started(&self) -> f64 {
+        started(&self.cluster, self.peers).await
+    }
 }
 
 /// Seconds from the host's exec until it is Healthy.
@@ -87,8 +123,7 @@ fn alpha(cluster: &Cluster) -> Host {
     let dependencies = json!([{ "role": BETA, "kind": "node", "optional": true }]);
     // A coordinator would wait for the key of the one before it, which was killed.
     let probe = json!({ "kind": "node", "dependencies": dependencies });
-    let program = std::env::current_exe().expect("a process knows its executable");
-    cluster.spawn_program(&program, cluster.config().linked("alpha", "probe-plugin", probe), &[(HOST, "1")])
+    cluster.spawn(cluster.config().probe("alpha", probe))
 }
 
 async fn register(cluster: &Cluster, id: usize, address: &str) -> tests::etcd::ForeignSession {

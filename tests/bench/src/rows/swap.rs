@@ -16,7 +16,6 @@ use tests::{Cluster, Host};
 
 use self::load::{Load, Slowest};
 use super::querynode::{DIMENSION, FILE, Node};
-use crate::peers::HOST;
 use crate::row::{Effort, Measuring, Row, Subject, Target, Unit};
 
 /// The subject.
@@ -64,7 +63,7 @@ async fn of_a_node(effort: Effort) -> Vec<Row> {
 }
 
 /// From the order to the change of the routes, as the host has measured it.
-fn time_to_switch(swapped: &Swapped) -> f64 {
+pub fn time_to_switch(swapped: &Swapped) -> f64 {
     let phases = &swapped.view().phases;
     let to_switch = phases.iter().filter(|phase| !matches!(phase.phase, Phase::Probation | Phase::Commit));
     to_switch.map(|phase| phase.took_ms / 1000.0).sum()
@@ -142,23 +141,23 @@ async fn one_after_another(effort: Effort) -> Vec<Row> {
 }
 
 /// A host with a probe that keeps a count over its swaps, and as many generations as there are swaps.
-async fn probe(cluster: &Cluster) -> Host {
-    let program = std::env::current_exe().expect("a process knows its executable");
+pub async fn probe(cluster: &Cluster) -> Host {
     let mut own = coordinator();
     own["gated"] = json!([format!("/{}/Count", probe_plugin::service_name("alpha"))]);
     let config =
         cluster.config().set("plugins.dirs", json!([plugin_dir()])).set("plugins.retired_memory_limit", "64GiB");
-    let host = cluster.spawn_program(&program, config.probe("alpha", own), &[(HOST, "1")]);
+    let host = cluster.spawn(config.probe("alpha", own));
     host.healthy().await;
     host
 }
 
 /// The second edition in even rounds, and the first one in others.
-fn edition(plugin: &str, round: usize) -> PathBuf {
+pub fn edition(plugin: &str, round: usize) -> PathBuf {
     if round.is_multiple_of(2) { plugin_file(&second(plugin)) } else { plugin_file(plugin) }
 }
 
-async fn swap(host: &Host, role: &str, file: PathBuf) -> Swapped {
+/// Swaps its component, and waits for the former generation's end.
+pub async fn swap(host: &Host, role: &str, file: PathBuf) -> Swapped {
     let swapped = host.swap(role, &file, &AT_ONCE).await;
     swapped.assert(Outcome::Committed);
     swapped

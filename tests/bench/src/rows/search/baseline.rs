@@ -1,14 +1,14 @@
 //! What others search with: faiss-cpu or NumPy where a Python has them, whichever is faster; plain loops elsewhere.
 
 use std::io::{BufRead, BufReader, Lines, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
 use tests::vectors::Vectors;
 
-/// In the environment, the Python to ask; `python3` where it is not there.
+/// In the environment, the Python to ask. Where it is not there: that of `target/venv`, or else `python3`.
 const PYTHON: &str = "BENCH_PYTHON";
 
 /// Searches the same rows with the same number of threads.
@@ -72,7 +72,7 @@ impl Drop for Baseline<'_> {
 
 /// None where there is no Python, or it has no NumPy.
 fn python(files: [&Path; 2], threads: usize, top: usize) -> Option<Baseline<'static>> {
-    let program = std::env::var_os(PYTHON).unwrap_or_else(|| "python3".into());
+    let program = std::env::var_os(PYTHON).map_or_else(own_python, PathBuf::from);
     let mut child = Command::new(program)
         .args(["-c", include_str!("baseline.py")])
         .args(files)
@@ -93,6 +93,13 @@ fn python(files: [&Path; 2], threads: usize, top: usize) -> Option<Baseline<'sta
             None
         }
     }
+}
+
+/// That of `target/venv`, where somebody has made it.
+fn own_python() -> PathBuf {
+    let program = std::env::current_exe().expect("a process knows its executable");
+    let of_target = program.ancestors().nth(2).map(|target| target.join("venv/bin/python3"));
+    of_target.filter(|python| python.is_file()).unwrap_or_else(|| "python3".into())
 }
 
 /// Each thread its share of the rows, each query by itself; the nearest so far in order.
