@@ -86,12 +86,12 @@ async fn dialled(peers: &Peers) -> (f64, f64) {
     (took, each)
 }
 
-fn each_of(before: usize, after: usize) -> f64 {
+fn each_of(before: isize, after: isize) -> f64 {
     (after as f64 - before as f64) / PEERS as f64
 }
 
 /// The bytes in use once that number is at rest.
-async fn settled() -> usize {
+async fn settled() -> isize {
     let mut last = in_use();
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -37,7 +37,7 @@ async fn measure(effort: Effort) -> Vec<Row> {
 }
 
 /// The bytes in use once that number is at rest: the answer's buffers are given back a little later.
-async fn settled() -> usize {
+async fn settled() -> isize {
     let mut last = in_use();
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
