@@ -193,7 +193,7 @@ impl ConnectionManager {
                 if let Some(ended) = before {
                     ended.cancel();
                 }
-                self.inner.stop.child_token()
+                Arc::new(self.inner.stop.child_token())
             }
         };
         roles.declared.insert(key, Declared { dependency: Arc::new(dependency), followed, ended });
@@ -233,7 +233,7 @@ impl ConnectionManager {
     /// `NOT_DECLARED`, or `HOST_STOPPING`.
     pub fn watch_clients(&self, caller: &Role, role: &Role) -> Result<PeerEvents, Refusal> {
         let Declared { followed, ended, .. } = self.expect_declared(caller, role)?;
-        Ok(PeerEvents::new(followed, ended))
+        Ok(PeerEvents::new(followed, CancellationToken::clone(&ended)))
     }
 
     /// Waits as the policy says; false where the wait ran out, or was ended.

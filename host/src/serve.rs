@@ -14,17 +14,21 @@ mod log;
 mod paced;
 mod served;
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::body::Body;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -117,20 +121,30 @@ impl Bound {
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Answers {
-    routes: Routes,
+    ways: Arc<Ways>,
     health: HealthReporter,
     served: Served,
 }
+
+/// Where a call goes.
+struct Ways {
+    /// The host's own services.
+    own: Routes,
+    /// All others. Not a part of those routes, which look at a path once more, and wrap the call and its answer.
+    dispatch: Dispatch,
+}
+
+/// The names of the host's own services, which go before those of its components.
+const OWN: [&str; 2] = [<HostServer<HostService> as NamedService>::NAME, tonic_health::pb::health_server::SERVICE_NAME];
 
 impl Answers {
     /// Of this host and these components.
     pub fn new(own: Arc<Own>, served: Served) -> Self {
         let (reporter, health) = tonic_health::server::health_reporter();
         let host = HostServer::new(HostService::new(own.clone(), served.clone()));
-        let routes = Routes::new(host).add_service(health);
-        let dispatch = Dispatch::new(own, served.clone());
-        let routes = Routes::from(routes.into_axum_router().fallback_service(dispatch)).prepare();
-        Self { routes, health: reporter, served }
+        let own_services = Routes::new(host).add_service(health).prepare();
+        let ways = Ways { own: own_services, dispatch: Dispatch::new(own, served.clone()) };
+        Self { ways: Arc::new(ways), health: reporter, served }
     }
 
     /// Answers a call from within this host, as the listener does.
@@ -139,11 +153,35 @@ impl Answers {
     ///
     /// The call is cancelled with it.
     pub fn call(&self, request: Request<Body>) -> BoxFuture<'static, Response<Body>> {
-        let answer = self.routes.clone().call(request);
-        Box::pin(async move {
-            let Ok(response) = answer.await;
-            response
-        })
+        self.ways.clone().answer(request).boxed()
+    }
+}
+
+impl Ways {
+    async fn answer(self: Arc<Self>, request: Request<Body>) -> Response<Body> {
+        if OWN.contains(&dispatch::service_of(request.uri().path())) {
+            let Ok(response) = self.own.clone().call(request).await;
+            return response;
+        }
+        self.dispatch.call(request).await
+    }
+}
+
+/// What the listener answers with. Cheap to clone: it is cloned for each call.
+#[derive(Clone)]
+struct Answering(Arc<Ways>);
+
+impl tower::Service<Request<Body>> for Answering {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.0.clone().answer(request).map(Ok).boxed()
     }
 }
 
@@ -166,21 +204,21 @@ pub async fn run(
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     let _ended = stop.clone().drop_guard();
     health::follow(&answers.served, &answers.health, &tasks, &stop);
-    let router = Server::builder()
+    let answering = Answering(answers.ways);
+    let server = Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .tcp_nodelay(true)
-        .add_routes(answers.routes);
+        .tcp_nodelay(true);
     let result = match security {
         Security::Plain { .. } => {
             let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-            router.serve_with_incoming_shutdown(Paced::new(incoming), drain).await
+            server.serve_with_incoming_shutdown(answering, Paced::new(incoming), drain).await
         }
         Security::Tls(credentials) => {
             let incoming = Paced::new(Handshakes::new(listener, credentials));
-            router.serve_with_incoming_shutdown(incoming, drain).await
+            server.serve_with_incoming_shutdown(answering, incoming, drain).await
         }
     };
     let result = result.map_err(|source| ServeError::Failed { source });

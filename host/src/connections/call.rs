@@ -24,8 +24,7 @@ use super::tape::Tape;
 /// For so long every call waits for a new link while the old one goes away.
 const MOMENT: Duration = Duration::from_millis(250);
 
-/// One call.
-#[derive(Clone)]
+/// One call. Shared by what ends it and what answers it.
 pub(super) struct Call {
     /// Who calls, and whom.
     pub client: Client,
@@ -47,7 +46,7 @@ enum Choice {
 
 impl Call {
     /// Until the head of its answer is there. `wait`: how long it asks to wait for a peer.
-    pub async fn run(self, request: Request<Body>, wait: Duration) -> Result<Response<Body>, Status> {
+    pub async fn run(self: Arc<Self>, request: Request<Body>, wait: Duration) -> Result<Response<Body>, Status> {
         let mut views = self.declared.followed.watch();
         let limit = self.wait_limit(wait);
         let (head, body) = request.into_parts();

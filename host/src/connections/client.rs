@@ -31,7 +31,8 @@ pub struct Client {
     pub(super) manager: ConnectionManager,
     caller: Arc<Role>,
     pub(super) target: Arc<Target>,
-    pub(super) stopped: CancellationToken,
+    // Shared as a whole: a clone of the token alone takes its lock, and each call has a clone of this.
+    pub(super) stopped: Arc<CancellationToken>,
     /// What is counted of its calls.
     pub(super) calls: Arc<Calls>,
 }
@@ -43,14 +44,14 @@ pub(super) struct Declared {
     pub dependency: Arc<Dependency>,
     /// The role's peers.
     pub followed: Arc<Followed>,
-    /// Cancelled when the dependency is removed, or the host stops.
-    pub ended: CancellationToken,
+    /// Cancelled when the dependency is removed, or the host stops. Shared as a whole, likewise.
+    pub ended: Arc<CancellationToken>,
 }
 
 impl Client {
     pub(super) fn new(manager: ConnectionManager, caller: Role, target: Target) -> Self {
         let calls = Arc::clone(&manager.measured().of(target.role()).calls);
-        Self { manager, caller: Arc::new(caller), target: Arc::new(target), stopped: CancellationToken::new(), calls }
+        Self { manager, caller: Arc::new(caller), target: Arc::new(target), stopped: Arc::default(), calls }
     }
 
     /// Whom it calls.
@@ -86,7 +87,7 @@ impl Client {
         };
         let deadline = timeout.and_then(|timeout| started.checked_add(timeout));
         let wait = wait.unwrap_or(declared.dependency.call_wait);
-        Call { client: self, declared, started, deadline }.run(request, wait).await
+        Arc::new(Call { client: self, declared, started, deadline }).run(request, wait).await
     }
 }
 

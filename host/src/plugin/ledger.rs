@@ -10,7 +10,7 @@ use tokio::sync::watch;
 /// Counts of one generation. Shared by all that holds something of it.
 #[derive(Default)]
 pub struct Ledger {
-    // A watch, so that a drain can wait for zero.
+    // A watch, so that a drain can wait for zero; nobody is told of other numbers, since telling costs each call some locks.
     calls: watch::Sender<Calls>,
     tasks: Mutex<BTreeMap<String, usize>>,
     channels: AtomicUsize,
@@ -82,7 +82,10 @@ impl Ledger {
     /// Counts a call until the entry is dropped.
     pub fn call(self: &Arc<Self>, is_gated: bool) -> CallEntry {
         let gated = usize::from(is_gated);
-        self.calls.send_modify(|calls| *calls = Calls { all: calls.all + 1, gated: calls.gated + gated });
+        self.calls.send_if_modified(|calls| {
+            *calls = Calls { all: calls.all + 1, gated: calls.gated + gated };
+            false
+        });
         CallEntry { ledger: self.clone(), gated }
     }
 
@@ -170,7 +173,10 @@ impl CallEntry {
 impl Drop for CallEntry {
     fn drop(&mut self) {
         let gated = self.gated;
-        self.ledger.calls.send_modify(|calls| *calls = Calls { all: calls.all - 1, gated: calls.gated - gated });
+        self.ledger.calls.send_if_modified(|calls| {
+            *calls = Calls { all: calls.all - 1, gated: calls.gated - gated };
+            calls.all == 0 || (gated > 0 && calls.gated == 0)
+        });
     }
 }
 

@@ -58,13 +58,15 @@ pub(super) async fn answer(admitted: Admitted, mut request: Request<Body>) -> Re
     trace.write(request.headers_mut());
     let mut log = CallLog::begin(&role, request.uri().path(), &trace, parent.as_ref());
     call.trace = Some(trace);
+    // One for the head and the body: each takes locks that all calls of the component share.
+    let mut done = Box::pin(cut.done());
     tokio::select! {
         biased;
         response = call.clone().serve(generation.call(request)) => {
             log.head(response.headers());
-            response.map(|body| Body::new(Counted::new(body, cut, entry, call, log)))
+            response.map(|body| Body::new(Counted::new(body, cut, done, entry, call, log)))
         }
-        () = cut.done() => {
+        () = &mut done => {
             let status = cut.status();
             log.status(&status);
             status.into_http()
@@ -72,12 +74,15 @@ pub(super) async fn answer(admitted: Admitted, mut request: Request<Body>) -> Re
     }
 }
 
+/// Ready when a call is cut.
+type Done = Pin<Box<WaitForCancellationFutureOwned>>;
+
 /// An answer's body: it is counted until it ends, and can be cut.
 struct Counted {
     running: Arc<Running>,
     cut: Cut,
     /// Wakes `running`, wherever this body is.
-    _done: Pin<Box<WaitForCancellationFutureOwned>>,
+    _done: Done,
     call: Call,
     log: CallLog,
     after_cut: u8,
@@ -94,14 +99,14 @@ struct Running {
 }
 
 impl Counted {
-    fn new(body: Body, cut: Cut, entry: CallEntry, call: Call, log: CallLog) -> Self {
+    /// `done` ends when it is cut.
+    fn new(body: Body, cut: Cut, mut done: Done, entry: CallEntry, call: Call, log: CallLog) -> Self {
         let running = Arc::new(Running {
             answer: Mutex::new(Some((body, entry))),
             is_cut: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             runtime: Handle::current(),
         });
-        let mut done = Box::pin(cut.done());
         let waker = Waker::from(Arc::clone(&running));
         if done.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
             waker.wake();
@@ -222,7 +227,14 @@ mod tests {
         S: futures_util::Stream<Item = Result<Frame<Bytes>, Status>> + Send + 'static,
     {
         let body = Body::new(StreamBody::new(frames));
-        Counted::new(body, cut.clone(), ledger.call(false), Call::read(&HeaderMap::new()), CallLog::default())
+        Counted::new(
+            body,
+            cut.clone(),
+            Box::pin(cut.done()),
+            ledger.call(false),
+            Call::read(&HeaderMap::new()),
+            CallLog::default(),
+        )
     }
 
     /// How many frames of data come, and the status in the trailers; an error would be a reset stream, which tells nothing.

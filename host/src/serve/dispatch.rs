@@ -1,10 +1,6 @@
 //! The way of a call from the listener to a component: who is meant, how does it stand, then across the border.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use http::{Request, Response};
@@ -13,7 +9,7 @@ use plugin_api::identity::{Role, ServerId};
 use plugin_api::refusal::{Reason, Refusal, key};
 use tonic::Status;
 use tonic::body::Body;
-use tower::Service;
+use tower::Service as _;
 
 use super::answer::{Admitted, answer};
 use super::hold::Hold;
@@ -243,7 +239,8 @@ fn boxed(refusal: Refusal) -> Box<Status> {
     Box::new(refusal.into_status())
 }
 
-fn service_of(path: &str) -> &str {
+/// The service that a path names.
+pub(super) fn service_of(path: &str) -> &str {
     path.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
@@ -251,21 +248,6 @@ fn service_of(path: &str) -> &str {
 fn find<'a>(table: &'a Table, service: &str, meant: Option<&'a Role>) -> Option<(&'a Role, &'a Member)> {
     let role = table.services.get(service).or(meant)?;
     table.members.get_key_value(role)
-}
-
-impl Service<Request<axum::body::Body>> for Dispatch {
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<axum::body::Body>) -> Self::Future {
-        let dispatch = self.clone();
-        Box::pin(async move { Ok(Self::call(&dispatch, request.map(Body::new)).await) })
-    }
 }
 
 #[cfg(test)]

@@ -89,15 +89,47 @@ const HEADER_PREFIX: usize = 2 + 4;
 
 /// The headers in such a buffer; what is cut short or no header is left out.
 pub(super) fn decode_headers(buffer: &[u8]) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
-    let mut rest = buffer;
-    while let Some((name, value, after)) = split_header(rest) {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+    // As much as is needed: room for more is a large block of memory, which allocators are slow to give.
+    let mut headers = HeaderMap::with_capacity(headers_in(buffer).count());
+    for (name, value) in headers_in(buffer) {
+        if let (Some(name), Some(value)) = (decode_name(name), decode_value(value)) {
             headers.append(name, value);
         }
-        rest = after;
     }
     headers
+}
+
+fn headers_in(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    std::iter::from_fn(move || {
+        let (name, value, after) = split_header(rest)?;
+        rest = after;
+        Some((name, value))
+    })
+}
+
+/// A name. Those that nearly every call has need no memory of their own.
+fn decode_name(name: &[u8]) -> Option<HeaderName> {
+    Some(match name {
+        b"grpc-status" => HeaderName::from_static("grpc-status"),
+        b"grpc-timeout" => HeaderName::from_static("grpc-timeout"),
+        b"traceparent" => HeaderName::from_static("traceparent"),
+        b"cluster" => HeaderName::from_static("cluster"),
+        b"componenthost-role" => HeaderName::from_static("componenthost-role"),
+        b"serverid" => HeaderName::from_static("serverid"),
+        // http knows `content-type`, `te`, `user-agent` and the like.
+        _ => return HeaderName::from_bytes(name).ok(),
+    })
+}
+
+/// A value, likewise.
+fn decode_value(value: &[u8]) -> Option<HeaderValue> {
+    Some(match value {
+        b"application/grpc" => HeaderValue::from_static("application/grpc"),
+        b"trailers" => HeaderValue::from_static("trailers"),
+        // The status of what went well.
+        b"0" => HeaderValue::from_static("0"),
+        _ => return HeaderValue::from_bytes(value).ok(),
+    })
 }
 
 fn split_header(buffer: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
@@ -118,6 +150,9 @@ mod tests {
         headers.append("a", HeaderValue::from_static(""));
         headers.append("a", HeaderValue::from_static("twice"));
         headers.append("bin-bin", HeaderValue::from_bytes(&[0x80, 0xff, b' ']).expect("opaque bytes are allowed"));
+        headers.append("grpc-status", HeaderValue::from_static("0"));
+        headers.append("te", HeaderValue::from_static("trailers"));
+        headers.append("traceparent", HeaderValue::from_static("00-0-0-01"));
         headers.append("long", HeaderValue::from_bytes(&vec![b'x'; 70_000]).expect("a long value"));
         assert_eq!(decode_headers(&encode_headers(&headers)), headers);
     }

@@ -7,7 +7,8 @@
 //! * [`plots`]: the cost of growth, drawn
 //! * [`report`]: the table and the JSON; [`machine`]: where it was measured
 //! * [`built`]: the programs of users' that are measured
-//! * [`allocator`]: counts the bytes that are in use; [`peers`]: those that are called, in a process of their own
+//! * [`allocator`]: counts the bytes that are in use; [`peers`]: those that are called, in a process of their own;
+//!   [`plain`]: the baseline of what a plugin does
 //!
 //! A row compares ours with a baseline of the same run: rounds of both alternate, so that whatever the machine does beside
 //! meets both. Where there is nothing to compare with, a row has a bound of its own.
@@ -17,6 +18,7 @@ mod built;
 mod interval;
 mod machine;
 mod peers;
+mod plain;
 mod plots;
 mod report;
 mod row;
@@ -52,6 +54,9 @@ struct Arguments {
     /// Serves so many peers in this role of this cluster, for another process of this program.
     #[arg(long, hide = true, num_args = 3, value_names = ["COUNT", "ROLE", "CLUSTER"])]
     serve: Vec<String>,
+    /// Does by tonic alone what the bench's plugin does; it calls this address over so many connections.
+    #[arg(long, hide = true, num_args = 2, value_names = ["ADDRESS", "CONNECTIONS"])]
+    plain: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -62,6 +67,10 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
     if let [count, role, cluster] = &arguments.serve[..] {
         runtime.block_on(peers::serve(count.parse().expect("a number"), role, cluster));
+        return ExitCode::SUCCESS;
+    }
+    if let [address, connections] = &arguments.plain[..] {
+        runtime.block_on(plain::serve(address, connections.parse().expect("a number")));
         return ExitCode::SUCCESS;
     }
     if arguments.list {

@@ -8,6 +8,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::task::{Context, Poll};
 
+use bench_plugin::target::Target;
+use bench_plugin::v1::target_server::TargetServer;
 use bytes::Bytes;
 use componenthost::wire::v1;
 use componenthost::wire::v1::host_server::{Host, HostServer};
@@ -15,10 +17,10 @@ use futures_util::StreamExt as _;
 use http::{HeaderValue, Request, Response};
 use http_body::Frame;
 use http_body_util::StreamBody;
-use tokio::net::TcpListener;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::NamedService;
+use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 /// The cluster that the peers say they are of.
@@ -32,6 +34,10 @@ pub const HOST: &str = "BENCH_HOST";
 
 /// The path of a stream of which one message comes, and no end.
 pub const DRIP: &str = "/bench.Drip/Drip";
+
+/// As a host's listener has them (`host/src/serve.rs`).
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// Peers that listen, with the ids from 1. They end with this value.
 pub struct Peers {
@@ -56,9 +62,18 @@ impl Peers {
     ///
     /// As [`Peers::start`].
     pub fn start_as(count: usize, role: &str, cluster: &str) -> Self {
+        Self::of(count, &["--serve", &count.to_string(), role, cluster])
+    }
+
+    /// This program, started with these arguments, which says so many addresses.
+    ///
+    /// # Panics
+    ///
+    /// As [`Peers::start`].
+    pub fn of(count: usize, arguments: &[&str]) -> Self {
         let program = std::env::current_exe().expect("a process knows its executable");
         let mut child = Command::new(program)
-            .args(["--serve", &count.to_string(), role, cluster])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -85,15 +100,29 @@ impl Drop for Peers {
 /// Where no port is free.
 pub async fn serve(count: usize, role: &str, cluster: &str) {
     for server_id in 1..=count {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a loopback port is free");
-        println!("{}", listener.local_addr().expect("a bound listener has an address"));
+        let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address")).expect("a loopback port is free");
+        tell(&incoming.local_addr().expect("a bound listener has an address").to_string());
         let server_id = i64::try_from(server_id).expect("a small number");
         let identity = Identity { server_id, role: role.to_owned(), cluster: cluster.to_owned() };
-        let server = tonic::transport::Server::builder().add_service(HostServer::new(identity)).add_service(Drip);
-        // As tonic does it where it listens by itself: else some answers wait 40 ms for the other side's acknowledgement.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        tokio::spawn(server.serve_with_incoming(incoming));
+        let server = server().add_service(HostServer::new(identity)).add_service(Drip);
+        let server = server.add_service(TargetServer::new(Target));
+        tokio::spawn(server.serve_with_incoming(incoming.with_nodelay(Some(true))));
     }
+    until_input_ends().await;
+}
+
+/// A server of tonic's with the windows of a host's listener.
+pub fn server() -> Server {
+    Server::builder().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW)
+}
+
+/// Says an address to whoever has started this process.
+pub fn tell(address: &str) {
+    println!("{address}");
+}
+
+/// Whoever has started this process holds its input.
+pub async fn until_input_ends() {
     let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new())).await;
     drop(ended);
 }

@@ -81,6 +81,7 @@ impl Report {
         };
         let target = match row.target {
             Target::RatioAtMost(most) => format!("<= {most:.2}"),
+            Target::RatioAtLeast(least) => format!(">= {least:.2}"),
             Target::AtMost(most) => format!("<= {}", show(most)),
             Target::LaterByAtMost(most) => format!("<= +{}", show(most)),
             Target::None => "-".to_owned(),

@@ -54,6 +54,10 @@ pub enum Unit {
     Calls,
     /// A part of a whole.
     Share,
+    /// Calls or messages in a second.
+    PerSecond,
+    /// Allocations.
+    Allocations,
 }
 
 /// What was promised.
@@ -62,9 +66,11 @@ pub enum Unit {
 pub enum Target {
     /// Ours is at most so many times the baseline.
     RatioAtMost(f64),
+    /// Ours is at least so many times the baseline.
+    RatioAtLeast(f64),
     /// Ours is at most so much, in the row's unit.
     AtMost(f64),
-    /// Ours is at most so much later than the baseline, in seconds.
+    /// Ours is at most so much later than the baseline, or so much more, in the row's unit.
     LaterByAtMost(f64),
     /// Nothing: the row explains another.
     None,
@@ -148,7 +154,8 @@ impl Target {
             Self::RatioAtMost(most) | Self::AtMost(most) | Self::LaterByAtMost(most) if interval.low <= most => {
                 Verdict::Ok
             }
-            Self::RatioAtMost(_) | Self::AtMost(_) | Self::LaterByAtMost(_) => Verdict::Short,
+            Self::RatioAtLeast(least) if interval.high >= least => Verdict::Ok,
+            Self::RatioAtMost(_) | Self::RatioAtLeast(_) | Self::AtMost(_) | Self::LaterByAtMost(_) => Verdict::Short,
         }
     }
 }
@@ -160,8 +167,9 @@ impl Unit {
             Self::Seconds if value < 0.0 => format!("-{}", self.show(-value)),
             Self::Seconds => format!("{:.3?}", Duration::from_secs_f64(value)),
             Self::Bytes => format!("{value:.0} B"),
-            Self::Calls => format!("{value:.2}"),
+            Self::Calls | Self::Allocations => format!("{value:.2}"),
             Self::Share => format!("{:.3} %", value * 100.0),
+            Self::PerSecond => format!("{value:.0}/s"),
         }
     }
 }
@@ -186,6 +194,8 @@ mod tests {
         assert_eq!(Target::RatioAtMost(2.0).verdict(interval), Verdict::Ok);
         assert_eq!(Target::RatioAtMost(1.8).verdict(interval), Verdict::Short);
         assert_eq!(Target::AtMost(1.9).verdict(interval), Verdict::Ok);
+        assert_eq!(Target::RatioAtLeast(2.0).verdict(interval), Verdict::Ok);
+        assert_eq!(Target::RatioAtLeast(2.4).verdict(interval), Verdict::Short);
         assert_eq!(Target::None.verdict(interval), Verdict::Told);
     }
 
@@ -213,5 +223,7 @@ mod tests {
         assert_eq!(Unit::Seconds.show(-0.001), "-1.000ms");
         assert_eq!(Unit::Bytes.show(612.4), "612 B");
         assert_eq!(Unit::Share.show(0.001_25), "0.125 %");
+        assert_eq!(Unit::PerSecond.show(12_345.6), "12346/s");
+        assert_eq!(Unit::Allocations.show(7.5), "7.50");
     }
 }

@@ -38,7 +38,7 @@ pub(super) enum Sent {
 impl Call {
     /// Sends it to this peer. An error ends the call for good.
     pub(super) async fn send(
-        &self,
+        self: &Arc<Self>,
         view: &Arc<RoleView>,
         peer: &Arc<PeerView>,
         link: &Link,
@@ -104,8 +104,8 @@ impl Call {
     }
 
     /// What ends this call while it runs at this peer.
-    fn end(&self, peer: &Arc<PeerView>) -> End {
-        let (call, peer) = (self.clone(), Arc::clone(peer));
+    fn end(self: &Arc<Self>, peer: &Arc<PeerView>) -> End {
+        let (call, peer) = (Arc::clone(self), Arc::clone(peer));
         Box::pin(async move {
             tokio::select! {
                 biased;
@@ -155,25 +155,24 @@ impl Call {
 
     /// What an error of the link is for the caller: the end of the link, or of this call alone.
     fn broken(
-        &self,
+        self: &Arc<Self>,
         view: &Arc<RoleView>,
         peer: &Arc<PeerView>,
     ) -> impl Fn(LinkError) -> Status + Send + Unpin + use<> {
-        let (client, view, peer) = (self.client.clone(), Arc::clone(view), Arc::clone(peer));
-        let followed = Arc::clone(&self.declared.followed);
+        let (call, view, peer) = (Arc::clone(self), Arc::clone(view), Arc::clone(peer));
         move |error| match SendFailure::of(error) {
             SendFailure::Reset(error) => error.into(),
             SendFailure::Broken(error) => {
                 // The links of a peer that goes end a moment before its calls are told.
-                let now = followed.view();
+                let now = call.declared.followed.view();
                 if now.peers.get(&peer.entry.server_id()).is_none_or(|now| !Arc::ptr_eq(&now.shared, &peer.shared)) {
-                    return cut_refusal(&client, &now, &peer).maybe_executed().into_status();
+                    return cut_refusal(&call.client, &now, &peer).maybe_executed().into_status();
                 }
-                let refusal = client.about().refuse_for(Reason::LinkLost, &view, &peer).maybe_executed();
+                let refusal = call.client.about().refuse_for(Reason::LinkLost, &view, &peer).maybe_executed();
                 refusal.with(key::LAST_ERROR, bounded(&chain(&error))).into_status()
             }
             SendFailure::NotTaken(error) => {
-                let refusal = client.about().refuse_for(Reason::LinkLost, &view, &peer);
+                let refusal = call.client.about().refuse_for(Reason::LinkLost, &view, &peer);
                 refusal.with(key::LAST_ERROR, bounded(&chain(&error))).into_status()
             }
             SendFailure::NotSent => Status::internal("an error of a link holds no request"),

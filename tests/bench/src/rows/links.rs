@@ -96,7 +96,7 @@ pub async fn dialled(addresses: &[String]) -> Linked {
 }
 
 /// The bytes in use once that number is at rest.
-async fn settled() -> usize {
+async fn settled() -> isize {
     let mut last = in_use();
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;

@@ -43,7 +43,7 @@ pub async fn held(sessions: &Sessions) -> f64 {
 }
 
 /// The bytes in use once that number is at rest: the answer's buffers are given back a little later.
-async fn settled() -> usize {
+async fn settled() -> isize {
     let mut last = in_use();
     loop {
         tokio::time::sleep(Duration::from_millis(100)).await;
