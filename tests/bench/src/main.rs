@@ -60,9 +60,6 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    if std::env::var_os(peers::HOST).is_some() {
-        return componenthost::program::run(&[probe_plugin::PLUGIN, querynode::PLUGIN]);
-    }
     let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be made");
     if let [count, role, cluster] = &arguments.serve[..] {

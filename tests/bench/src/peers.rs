@@ -29,9 +29,6 @@ pub const CLUSTER: &str = "bench";
 /// The role that they play, where nothing else is said.
 pub const ROLE: &str = "querynode";
 
-/// In the environment, it makes a host of this program.
-pub const HOST: &str = "BENCH_HOST";
-
 /// The path of a stream of which one message comes, and no end.
 pub const DRIP: &str = "/bench.Drip/Drip";
 

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 
 use super::caller::endpoint;
 use super::sessions::record;
-use crate::peers::{HOST, Peers};
+use crate::peers::Peers;
 use crate::row::{Effort, Row, Target, Unit};
 
 /// The role that is called.
@@ -156,10 +156,9 @@ pub fn with_plugin(config: HostConfig, role: &str, calls: Option<&str>) -> HostC
     config.component(role, "bench_plugin", own).set("session.ttl", "30s")
 }
 
-/// A host in a process of its own, once it is Healthy.
+/// A built host, once it is Healthy.
 pub async fn host(cluster: &Cluster, config: HostConfig) -> Host {
-    let program = std::env::current_exe().expect("a process knows its executable");
-    let host = cluster.spawn_program(&program, config, &[(HOST, "1")]);
+    let host = cluster.spawn(config);
     host.healthy().await;
     host
 }
