@@ -75,7 +75,9 @@ impl Report {
             (Some(_), Target::LaterByAtMost(_)) => {
                 format!("{}{} [{}, {}]", if middle < 0.0 { "" } else { "+" }, show(middle), show(low), show(high))
             }
-            (Some(_), Target::RatioAtMost(_) | Target::None) => format!("{middle:.2} [{low:.2}, {high:.2}]"),
+            (Some(_), Target::RatioAtMost(_) | Target::RatioAtLeast(_) | Target::None) => {
+                format!("{middle:.2} [{low:.2}, {high:.2}]")
+            }
             (None, _) if row.not_within => "-".to_owned(),
             (_, _) => format!("[{}, {}]", show(low), show(high)),
         };
