@@ -304,11 +304,7 @@ fn restore(
     }
     opened.write_again(last_frame).map_err(|source| DataError::Write { path: opened.path.clone(), source })?;
     let identity = identity.expect("a base names its cluster");
-    if directory.begun()? == Some(opened.number) {
-        directory.sync()?;
-    } else {
-        directory.begin(identity.cluster_id, opened.number)?;
-    }
+    directory.begin(identity.cluster_id, opened.number)?;
     directory.tidy(base);
     Ok((Journal::on(directory, identity.cluster_id, opened, (size, between)), identity))
 }

@@ -146,8 +146,12 @@ impl Directory {
         self.itself.sync_all().map_err(|source| DataError::Write { path: self.path.clone(), source })
     }
 
-    /// From now on this directory is never taken for an empty one, nor for one that ends before this journal.
+    /// From now on this directory is never taken for an empty one, nor for one that ends before this journal. Where that is
+    /// known already nothing is written, for which a full disk would have no room.
     pub(super) fn begin(&self, cluster_id: u64, journal: u64) -> Result<(), DataError> {
+        if self.begun()? == Some(journal) {
+            return self.sync();
+        }
         self.put(&self.cluster(), format!("{cluster_id:x} {journal}\n").as_bytes())
     }
 
